@@ -1,0 +1,68 @@
+"""A request as the workflow receives it."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from pydantic import AwareDatetime, Field
+
+from holdfast.contracts.base import Contract
+from holdfast.contracts.content import ContentRef
+from holdfast.contracts.plan import Plan
+
+
+class Limits(Contract):
+    """Ceilings of one request. They span retries, fallbacks and repairs together."""
+
+    tokens: int = Field(default=50_000, gt=0, le=10_000_000)
+    """Most tokens, input and output, that all model calls of the request may consume."""
+
+    cost_usd: Decimal | None = Field(default=None, ge=0, le=100_000)
+    """Most US dollars the request may cost; `None` sets no ceiling. With a ceiling, an unpriced model is refused."""
+
+    output_tokens: int = Field(default=1_024, gt=0, le=200_000)
+    """Most tokens of one model reply."""
+
+    attempts: int = Field(default=6, gt=0, le=50)
+    """Most model calls, counting retries, fallbacks and repairs."""
+
+    repairs: int = Field(default=2, ge=0, le=10)
+    """Most times the model is asked to mend an invalid reply."""
+
+    deadline: timedelta = Field(default=timedelta(days=2), gt=timedelta(0), le=timedelta(days=365))
+    """Time from submission to final answer, waiting for people included."""
+
+
+class Request(Contract):
+    """One accepted request. Small by construction: the input and every other long text is a reference."""
+
+    id: str = Field(pattern=r"^req_[0-9a-z]{8,60}$")
+    """The request id; also the workflow id."""
+
+    tenant: str = Field(min_length=1, max_length=64)
+    """The paying party; everything stored is keyed by it."""
+
+    user: str = Field(min_length=1, max_length=128)
+    """Who asked."""
+
+    plan: Plan
+    """The agent's definition, pinned."""
+
+    input: ContentRef
+    """The question as it came."""
+
+    limits: Limits
+    """Ceilings after merging the agent's with the request's."""
+
+    submitted_at: AwareDatetime
+    """When the gateway accepted it, UTC."""
+
+    session: str | None = Field(default=None, max_length=128)
+    """Groups requests of one conversation."""
+
+    tier: str = Field(default="standard", max_length=32)
+    """Service tier of the caller."""
+
+    @property
+    def deadline_at(self) -> datetime:
+        """The moment by which the request must have ended."""
+        return self.submitted_at + self.limits.deadline

@@ -1,0 +1,200 @@
+"""Input and result of every step. Results are what the workflow history keeps, so they are small."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from holdfast.contracts.answer import Status
+from holdfast.contracts.base import Contract
+from holdfast.contracts.content import ContentRef, Sha256
+from holdfast.contracts.plan import Guards
+from holdfast.contracts.request import Limits, Request
+from holdfast.contracts.usage import FinishReason, Usage
+
+
+class Step(StrEnum):
+    """The steps a request walks through, in order."""
+
+    SANITIZE = "sanitize"
+    RECALL = "recall"
+    RETRIEVE = "retrieve"
+    ROUTE = "route"
+    GENERATE = "generate"
+    VALIDATE = "validate"
+    APPROVE = "approve"
+    DELIVER = "deliver"
+
+
+class SanitizeInput(Contract):
+    """What `sanitize` works on."""
+
+    request_id: str
+    tenant: str
+    input: ContentRef
+    guards: Guards
+
+
+class Sanitized(Contract):
+    """The input made safe to show to models, logs and people."""
+
+    masked: ContentRef
+    """Normalised text with placeholders; equals the input's reference when nothing had to change."""
+    placeholders: dict[str, int] = Field(default_factory=dict)
+    """How many distinct values of each kind were masked, e.g. `{"EMAIL": 2}`."""
+    refusal: str | None = None
+    """Why the input is refused; the run then ends without a model call."""
+
+
+class RecallInput(Contract):
+    """What identifies an exact answer."""
+
+    tenant: str
+    plan_version: str
+    masked: ContentRef
+
+
+class Recalled(Contract):
+    """An earlier validated answer to the identical question of the same tenant and agent version, if any."""
+
+    content: ContentRef | None = None
+    passages: ContentRef | None = None
+    from_request: str | None = None
+    """The request that produced it."""
+
+
+class RetrieveInput(Contract):
+    """A knowledge query."""
+
+    tenant: str
+    collection: str
+    query: ContentRef
+    limit: int
+
+
+class Passage(Contract):
+    """A piece of a source document. Kept in the content store as a JSON list; never in a history."""
+
+    source: str
+    start: int
+    """First character in the source, in code points."""
+    end: int
+    text: str
+    score: float
+    """Cosine similarity to the query, -1 to 1."""
+
+
+class Retrieved(Contract):
+    """What the knowledge store returned."""
+
+    passages: ContentRef
+    """JSON array of `Passage`, best first."""
+    count: int
+    top_score: float = 0.0
+
+
+class RouteInput(Contract):
+    """Which deployments are possible."""
+
+    deployments: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
+    """Deployments that this run has already given up on."""
+
+
+class Routed(Contract):
+    """The deployment to call, or why there is none."""
+
+    deployment: str | None = None
+    reason: str
+    """One line for the trace: what was chosen and what was skipped."""
+
+
+class Violation(Contract):
+    """One thing wrong with a model's reply."""
+
+    path: str
+    """JSON Pointer (RFC 6901) into the reply; empty for the whole."""
+    message: str
+
+
+class GenerateInput(Contract):
+    """One model call. `turn` tells a repair from the call it repairs."""
+
+    request_id: str
+    tenant: str
+    deployment: str
+    turn: int = Field(ge=1)
+    question: ContentRef
+    instructions: ContentRef
+    limits: Limits
+    deadline: AwareDatetime
+    output_schema: ContentRef | None = None
+    passages: ContentRef | None = None
+    previous: ContentRef | None = None
+    """The invalid reply to mend."""
+    violations: tuple[Violation, ...] = ()
+    """What is wrong with it."""
+
+
+class Generated(Contract):
+    """A model's reply, settled in the ledger."""
+
+    output: ContentRef
+    finish_reason: FinishReason
+    model: str
+    """The model as the provider reported it."""
+    usage: Usage
+    """This call's own tokens and price."""
+    spent: Usage
+    """Everything the request has spent so far, this call included, unknown outcomes at their worst case."""
+    attempts: int
+    """Model calls of the request so far, this one included."""
+
+
+class ValidateInput(Contract):
+    """A reply to check."""
+
+    tenant: str
+    output: ContentRef
+    finish_reason: FinishReason
+    output_schema: ContentRef | None = None
+    passages: ContentRef | None = None
+
+
+class Validated(Contract):
+    """The verdict."""
+
+    ok: bool
+    content: ContentRef | None = None
+    """The text to deliver when `ok`: the reply itself, or its mended JSON."""
+    rung: Literal["as_is", "repaired", "invalid"] = "as_is"
+    """Which rung of the repair ladder settled it."""
+    violations: tuple[Violation, ...] = ()
+    citations: int = 0
+    """How many retrieved passages the text cites."""
+
+
+class DeliverInput(Contract):
+    """How the run ends."""
+
+    request: Request
+    status: Status
+    reason: str | None = None
+    content: ContentRef | None = None
+    passages: ContentRef | None = None
+    masked: ContentRef | None = None
+    """The sanitized question: half of the key under which the answer can be recalled."""
+    recallable: bool = False
+    """Whether the answer may serve an identical question later."""
+    deployment: str | None = None
+    recalled: bool = False
+    decided_by: str | None = None
+
+
+class Delivered(Contract):
+    """What `deliver` stored."""
+
+    document: ContentRef | None = None
+    usage: Usage
+    attempts: int
+    content_sha256: Sha256 | None = None

@@ -1,0 +1,168 @@
+"""Every error Holdfast raises on purpose.
+
+```
+HoldfastError
+├── ConfigurationError        a file or variable is wrong; named with file and key, found at start
+├── InvalidInput              the caller's input is wrong; named with field and remedy
+│   ├── UnknownAgent
+│   └── UnreadableDocument    a document cannot be ingested; the others still are
+├── ContentMissing            a reference names a text that the content store does not hold
+├── IdempotencyConflict       the same key came with another body
+├── DecisionRefused           an approval decision that may not be taken
+├── LimitExceeded             a ceiling of the request would be passed
+├── ProviderError             a model call failed; carries its classified outcome
+└── Unavailable               something Holdfast depends on does not answer
+```
+
+A message says what happened to which object and what to do about it. It never contains the text of a request.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+
+
+class HoldfastError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(HoldfastError):
+    """Configuration is wrong. The message names the file, the key and the remedy."""
+
+
+class InvalidInput(HoldfastError):
+    """The caller sent something that cannot be accepted.
+
+    Args:
+        message: What is wrong and how to mend it.
+        field: Path of the offending field, dotted, e.g. `limits.tokens`; `None` when the whole body is wrong.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownAgent(InvalidInput):
+    """The request names an agent that no file defines."""
+
+
+class UnreadableDocument(InvalidInput):
+    """A document that cannot be read as text. The message names its path."""
+
+
+class ContentMissing(HoldfastError):
+    """A content reference without content: the store was pruned or belongs to another installation."""
+
+
+class IdempotencyConflict(HoldfastError):
+    """An idempotency key was used before with a different body."""
+
+
+class DecisionRefused(HoldfastError):
+    """A decision on an approval that is not allowed; nothing has changed.
+
+    Args:
+        message: Why, in words for the person who decided.
+        code: `not_open`, `already_decided`, `not_named`, `own_request`, `other_content`, `no_payload` or
+            `too_late`.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LimitExceeded(HoldfastError):
+    """A ceiling of the request would be passed by what was about to happen.
+
+    Args:
+        limit: Which ceiling: `tokens`, `cost_usd` or `attempts`.
+        bound: Its value.
+        needed: What the next call would bring the total to.
+    """
+
+    def __init__(self, message: str, *, limit: str, bound: str, needed: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.bound = bound
+        self.needed = needed
+
+
+class Outcome(StrEnum):
+    """How a model call ended, by what it means for retry, breaker and bill (architecture, "Paid calls")."""
+
+    OK = "ok"
+    NOT_SENT = "not_sent"
+    """Connect, DNS, TLS or pool failure: the provider never saw the call."""
+    RATE_LIMITED = "rate_limited"
+    BILLING = "billing"
+    """Quota or credit is exhausted; waiting does not help."""
+    OVERLOADED = "overloaded"
+    """503 or 529."""
+    UNKNOWN = "unknown"
+    """500, 502, 504 or a timeout after sending: it may have been billed."""
+    BROKEN_STREAM = "broken_stream"
+    """The stream ended before its terminator; partly billed."""
+    CONTEXT_LENGTH = "context_length"
+    CONTENT_FILTER = "content_filter"
+    INVALID_REQUEST = "invalid_request"
+    """Any other 4xx: a repetition would fail the same way."""
+    AUTHENTICATION = "authentication"
+    """401 or 403: the key is wrong."""
+    CANCELLED = "cancelled"
+    """The caller went away in the middle of the call."""
+
+    @property
+    def billed(self) -> bool | None:
+        """`True` surely, `False` surely not, `None` unknown (so the hold stays at its worst case)."""
+        match self:
+            case Outcome.OK | Outcome.BROKEN_STREAM | Outcome.CONTENT_FILTER | Outcome.CANCELLED:
+                return True
+            case Outcome.UNKNOWN:
+                return None
+            case _:
+                return False
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same deployment may be tried again for the same call."""
+        return self in (
+            Outcome.NOT_SENT,
+            Outcome.RATE_LIMITED,
+            Outcome.OVERLOADED,
+            Outcome.UNKNOWN,
+            Outcome.BROKEN_STREAM,
+        )
+
+    @property
+    def counts_against_health(self) -> bool:
+        """Whether the failure says something about the deployment's health."""
+        return self in (Outcome.NOT_SENT, Outcome.OVERLOADED, Outcome.UNKNOWN, Outcome.BROKEN_STREAM)
+
+
+class ProviderError(HoldfastError):
+    """A model call failed.
+
+    Args:
+        message: What happened, with status and provider code, without any request or response text.
+        outcome: The row of the outcome table.
+        status: HTTP status, if an answer came.
+        retry_after: How long the provider asks to wait, if it said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: Outcome,
+        status: int | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Unavailable(HoldfastError):
+    """A dependency does not answer. The message names it and says how to look."""

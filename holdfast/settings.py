@@ -1,0 +1,222 @@
+"""Every setting of every process, in one validated class.
+
+Read from `config/holdfast.toml` (or the file named by `HOLDFAST_CONFIG`) and from `HOLDFAST_*` variables, which win:
+`HOLDFAST_GATEWAY__PORT=9000` sets `gateway.port`. Secrets come only from the environment, never from the file.
+"""
+
+import os
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from holdfast.errors import ConfigurationError
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def parse_duration(value: Any) -> Any:
+    """Read `"90s"`, `"15m"`, `"1h30m"`, `"2d"` or `"250ms"`; anything else is left to pydantic (ISO 8601, timedelta).
+
+    Raises:
+        ValueError: A bare number, which does not say its unit.
+    """
+    if isinstance(value, int | float):
+        raise ValueError(f"a duration needs a unit, e.g. {str(value) + 's'!r}")
+    if isinstance(value, str) and (parts := _DURATION.findall(value)) and _DURATION.sub("", value) == "":
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+"""A positive time span written with its unit."""
+
+
+class Section(BaseModel):
+    """A table of the settings file; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class EngineSettings(Section):
+    """The workflow engine."""
+
+    address: str = "127.0.0.1:7233"
+    """Host and port of the Temporal frontend."""
+    namespace: str = "default"
+    task_queue: str = "holdfast"
+    """Queue of the request workflows. `generate.<deployment>` queues are separate."""
+    workflow_task_timeout: Duration = timedelta(seconds=10)
+    """How long a worker may hold a workflow task before it is given to another; what a dead worker costs."""
+    sticky_timeout: Duration = timedelta(seconds=5)
+    """How long a task waits for the worker that has the run cached before any worker may take it."""
+    heartbeat_timeout: Duration = timedelta(seconds=20)
+    """Silence after which a model call's worker is taken for dead."""
+    sandbox: bool = False
+    """Run workflows in the SDK's sandbox. Tests do; production does not, because it costs a third of the throughput."""
+
+
+class GatewaySettings(Section):
+    """The HTTP edge."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    max_body_bytes: int = Field(default=1_048_576, ge=1_024)
+    """Largest request body accepted."""
+    max_wait: Duration = timedelta(seconds=60)
+    """Longest `?wait=`."""
+
+
+class LedgerSettings(Section):
+    """The durable record of spending, answers and texts."""
+
+    url: str = "sqlite+aiosqlite:///var/holdfast.db"
+    """SQLAlchemy URL."""
+    recall_for: Duration = timedelta(hours=24)
+    """How long an exact answer may be reused."""
+
+
+class KnowledgeSettings(Section):
+    """Where passages are kept."""
+
+    path: Path = Path("var/knowledge")
+    """Directory of the embedded index; used when `url` is empty."""
+    url: str = ""
+    """A Qdrant server, e.g. `http://127.0.0.1:6333`."""
+
+
+class TelemetrySettings(Section):
+    """OpenTelemetry export; off without an endpoint."""
+
+    otlp_endpoint: str = ""
+    """OTLP over HTTP, e.g. `http://127.0.0.1:4318`."""
+    capture_content: bool = False
+    """Put prompts and replies on model spans. Off, because they hold personal data."""
+    semantic_conventions: str = Field(default="v1.41", pattern=r"^(v1\.41|next)$")
+    """Which generation of the GenAI attribute names to emit."""
+
+
+class ApiKey(Section):
+    """Who a key stands for."""
+
+    key: SecretStr
+    tenant: str = Field(min_length=1, max_length=64)
+    user: str = Field(min_length=1, max_length=128)
+    tier: str = "standard"
+
+
+def parse_api_keys(value: Any) -> Any:
+    """Read `KEY=tenant/user` or `KEY=tenant/user/tier`, comma separated (the form of `HOLDFAST_API_KEYS`).
+
+    Raises:
+        ValueError: An entry has another form. The key itself is not repeated.
+    """
+    if not isinstance(value, str):
+        return value
+    keys = []
+    for position, entry in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        key, separator, owner = entry.rpartition("=")
+        names = owner.split("/")
+        if not separator or not key or len(names) not in (2, 3) or not all(names):
+            raise ValueError(f"entry {position} must look like KEY=tenant/user or KEY=tenant/user/tier")
+        keys.append({"key": key, "tenant": names[0], "user": names[1]} | ({"tier": names[2]} if names[2:] else {}))
+    return keys
+
+
+class Settings(BaseSettings):
+    """All of Holdfast's settings, validated together at start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOLDFAST_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        enable_decoding=False,
+    )
+
+    config_dir: Path = Path("config")
+    """Directory with `models.toml`, `agents/`, `prompts/` and `schemas/`."""
+    engine: EngineSettings = EngineSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    ledger: LedgerSettings = LedgerSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(parse_api_keys)] = ()
+    """Accepted API keys. Without any, the gateway serves everyone on loopback as tenant `local`."""
+
+    @model_validator(mode="after")
+    def _open_door_stays_on_loopback(self) -> "Settings":
+        if not self.api_keys and self.gateway.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(
+                f"gateway.host is {self.gateway.host!r} but no API key is set: "
+                "set HOLDFAST_API_KEYS=KEY=tenant/user, or bind to 127.0.0.1"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class names it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+
+def settings_file() -> Path:
+    """The settings file in force; it need not exist."""
+    return Path(os.environ.get("HOLDFAST_CONFIG", "config/holdfast.toml"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate every setting.
+
+    Args:
+        overrides: Values that win over file and environment; for tests and command-line options.
+
+    Raises:
+        ConfigurationError: The file is not TOML, a key is unknown, or a value does not fit. Names file, key, remedy.
+    """
+    path = settings_file()
+    if "HOLDFAST_CONFIG" in os.environ and not path.is_file():
+        raise ConfigurationError(f"HOLDFAST_CONFIG names {str(path)!r}, which is not a file.")
+    try:
+        if path.is_file() and "api_keys" in tomllib.loads(path.read_text(encoding="utf-8")):
+            raise ConfigurationError(
+                f"{path}: `api_keys` is a secret and does not belong in a file; set HOLDFAST_API_KEYS instead."
+            )
+        return Settings(**overrides)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigurationError(f"{path} or HOLDFAST_* variables: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """All problems of a validation error in one line, without the offending values (they may be secrets)."""
+    return "; ".join(
+        f"`{'.'.join(str(part) for part in problem['loc']) or 'settings'}`: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    )

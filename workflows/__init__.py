@@ -1,0 +1,1 @@
+"""Deterministic orchestration: decides what happens next, never does I/O."""
