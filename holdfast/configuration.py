@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -172,7 +173,7 @@ def load_configuration(directory: Path) -> Configuration:
     return Configuration(deployments, {file.stem: _agent(file, directory, deployments) for file in files})
 
 
-def resolve_key(name: str, deployment: Deployment, environment: dict[str, str]) -> SecretStr | None:
+def resolve_key(name: str, deployment: Deployment, environment: Mapping[str, str]) -> SecretStr | None:
     """The API key of a deployment.
 
     Raises:
@@ -210,7 +211,8 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
         check_schema(schema, where=str(path))
         texts.append(json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
         schema_ref = reference(texts[-1])
-    limits = Limits(**spec.limits.model_dump(exclude_none=True))
+    # Every field is set explicitly: what is unset is left out of a history, and a default may change with a release.
+    limits = Limits(**Limits(**spec.limits.model_dump(exclude_none=True)).model_dump())
     version = hashlib.sha256(
         "\n".join([spec.model_dump_json(), *(reference(text).sha256 for text in texts)]).encode()
     ).hexdigest()[:16]
@@ -224,7 +226,7 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
             collection=spec.collection,
             passages=spec.passages,
             approval=ApprovalRule(**spec.approval.model_dump()) if spec.approval else None,
-            guards=spec.guards,
+            guards=Guards(**spec.guards.model_dump()),
             recall=spec.recall,
         )
     except ValidationError as error:

@@ -21,6 +21,7 @@ class Carried(Contract):
     passages: ContentRef | None = None
     excluded: tuple[str, ...] = ()
     turn: int = 0
+    calls: int = 0
     repairs: int = 0
     output: ContentRef | None = None
     """The last reply, still to be validated or mended."""

@@ -1,5 +1,6 @@
 """Input and result of every step. Results are what the workflow history keeps, so they are small."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
@@ -7,7 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from holdfast.contracts.answer import Status
 from holdfast.contracts.base import Contract
-from holdfast.contracts.content import ContentRef, Sha256
+from holdfast.contracts.content import ContentRef
 from holdfast.contracts.plan import Guards
 from holdfast.contracts.request import Limits, Request
 from holdfast.contracts.usage import FinishReason, Usage
@@ -107,6 +108,10 @@ class Routed(Contract):
     deployment: str | None = None
     reason: str
     """One line for the trace: what was chosen and what was skipped."""
+    call_timeout: timedelta = timedelta(minutes=10)
+    """Longest one call of the deployment may take."""
+    heartbeat_timeout: timedelta = timedelta(seconds=20)
+    """Silence after which the calling worker is taken for dead."""
 
 
 class Violation(Contract):
@@ -134,6 +139,8 @@ class GenerateInput(Contract):
     """The invalid reply to mend."""
     violations: tuple[Violation, ...] = ()
     """What is wrong with it."""
+    last_resort: bool = False
+    """No other deployment is left, so waiting beats giving up."""
 
 
 class Generated(Contract):
@@ -155,8 +162,11 @@ class ValidateInput(Contract):
     """A reply to check."""
 
     tenant: str
-    output: ContentRef
-    finish_reason: FinishReason
+    output: ContentRef | None = None
+    """The reply, in the content store."""
+    text: str | None = None
+    """The text itself, for an edit that an operator sent by signal; stored before it is checked."""
+    finish_reason: FinishReason = FinishReason.STOP
     output_schema: ContentRef | None = None
     passages: ContentRef | None = None
 
@@ -184,6 +194,8 @@ class DeliverInput(Contract):
     passages: ContentRef | None = None
     masked: ContentRef | None = None
     """The sanitized question: half of the key under which the answer can be recalled."""
+    private: bool = False
+    """Whether placeholders have to be restored."""
     recallable: bool = False
     """Whether the answer may serve an identical question later."""
     deployment: str | None = None
@@ -197,4 +209,3 @@ class Delivered(Contract):
     document: ContentRef | None = None
     usage: Usage
     attempts: int
-    content_sha256: Sha256 | None = None

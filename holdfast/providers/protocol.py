@@ -1,6 +1,6 @@
 """What a model provider is: one call in, a stream of events out, failures classified."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Protocol
@@ -70,7 +70,7 @@ ModelEvent = TextDelta | Completed
 class Provider(Protocol):
     """A way to reach models."""
 
-    def complete(self, call: ModelCall) -> AsyncIterator[ModelEvent]:
+    def complete(self, call: ModelCall) -> AsyncGenerator[ModelEvent, None]:
         """Make one call: any number of `TextDelta`, then exactly one `Completed`.
 
         Closing the iterator early aborts the call. A provider never retries by itself.

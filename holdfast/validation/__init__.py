@@ -1,0 +1,19 @@
+"""Checks of model replies: JSON against a schema, free text against its citations, and the repair ladder."""
+
+from holdfast.validation.citations import cite, cited_markers
+from holdfast.validation.json_reply import ParsedJson, read_json
+from holdfast.validation.ladder import Validator, Verdict, repair_prompt
+from holdfast.validation.schema import check_schema, compile_schema, json_pointer
+
+__all__ = [
+    "ParsedJson",
+    "Validator",
+    "Verdict",
+    "check_schema",
+    "cite",
+    "cited_markers",
+    "compile_schema",
+    "json_pointer",
+    "read_json",
+    "repair_prompt",
+]

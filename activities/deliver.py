@@ -1,0 +1,82 @@
+"""`deliver`: the one place where placeholders become personal data again, and where a request is closed."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio import activity
+
+from holdfast.calls import PASSAGES
+from holdfast.contracts import Answer, AnswerDocument, Delivered, DeliverInput, Status
+from holdfast.guards import restore
+from holdfast.ledger import FinishedRequest, Ledger, Reuse
+from holdfast.validation import cite
+
+
+class Deliver:
+    """Writes the answer document, the exact answer and the request's final row in one transaction."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @activity.defn(name="deliver")
+    async def deliver(self, given: DeliverInput) -> Delivered:
+        """Close the request, whatever its ending. Closing it again changes nothing."""
+        request = given.request
+        delivers = given.status is Status.COMPLETED and given.content is not None
+        document = await self._document(given) if delivers else None
+        reuse = None
+        if delivers and given.recallable and given.masked and given.content:
+            reuse = Reuse(given.masked.sha256, given.content, given.passages)
+        finished = await self._ledger.finish(
+            FinishedRequest(
+                tenant=request.tenant,
+                user=request.user,
+                agent=request.plan.agent,
+                plan_version=request.plan.version,
+                submitted_at=request.submitted_at,
+                finished_at=datetime.now(UTC),
+                session=request.session,
+                tier=request.tier,
+                answer=Answer(
+                    request_id=request.id,
+                    status=given.status,
+                    reason=given.reason,
+                    content_sha256=given.content.sha256 if given.content else None,
+                    deployment=given.deployment,
+                    recalled=given.recalled,
+                    decided_by=given.decided_by,
+                ),
+            ),
+            document=document,
+            reuse=reuse,
+            forget_vault=True,
+        )
+        answer = finished.answer
+        return Delivered(document=answer.document, usage=answer.usage, attempts=answer.attempts)
+
+    async def _document(self, given: DeliverInput) -> str:
+        contents, request = self._ledger.contents, given.request
+        if given.content is None:
+            raise AssertionError("Only content can be delivered.")
+        text = await contents.get(request.tenant, given.content)
+        passages = PASSAGES.validate_json(await contents.get(request.tenant, given.passages)) if given.passages else ()
+        mapping = await self._ledger.vault.load(request.tenant, request.id) if given.private else {}
+        citations = () if request.plan.output_schema else cite(text, passages)
+        if mapping:
+            # In JSON a restored value must stay one string, whatever characters it holds.
+            text = _restored_json(text, mapping) if request.plan.output_schema else restore(text, mapping)
+        return AnswerDocument(text=text, citations=citations).model_dump_json()
+
+
+def _restored_json(text: str, mapping: dict[str, str]) -> str:
+    def within(value: Any) -> Any:
+        if isinstance(value, str):
+            return restore(value, mapping)
+        if isinstance(value, list):
+            return [within(item) for item in value]
+        if isinstance(value, dict):
+            return {restore(key, mapping): within(item) for key, item in value.items()}
+        return value
+
+    return json.dumps(within(json.loads(text)), ensure_ascii=False)

@@ -1,0 +1,69 @@
+"""Turns the library's errors into the engine's, in one place: an interceptor around every activity.
+
+What reaches a history is the library's own message, which never holds request text. An unexpected exception may hold
+anything, so only its type goes there, with a reference to the worker's log.
+"""
+
+import logging
+import secrets
+import traceback
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+from holdfast.errors import (
+    ConfigurationError,
+    ContentMissing,
+    HoldfastError,
+    IdempotencyConflict,
+    InvalidInput,
+    LimitExceeded,
+)
+
+_FINAL = (ConfigurationError, ContentMissing, IdempotencyConflict, InvalidInput, LimitExceeded)
+
+log = logging.getLogger(__name__)
+
+
+class FailureInterceptor(Interceptor):
+    """Put it on every worker."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Wrap one activity."""
+        return _Classify(next)
+
+
+class _Classify(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        try:
+            return await super().execute_activity(input)
+        except ApplicationError:
+            raise
+        except HoldfastError as error:
+            raise application_error(error) from None
+        except Exception as error:
+            raise _unexpected(error) from None
+
+
+def application_error(error: HoldfastError) -> ApplicationError:
+    """The engine's form of an error of the library. A ceiling is not a crash, hence benign."""
+    benign = isinstance(error, LimitExceeded)
+    return ApplicationError(
+        str(error),
+        type=type(error).__name__,
+        non_retryable=isinstance(error, _FINAL),
+        category=ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED,
+    )
+
+
+def _unexpected(error: Exception) -> ApplicationError:
+    reference = secrets.token_hex(4)
+    where = "".join(traceback.format_tb(error.__traceback__))
+    step = activity.info().activity_type
+    log.error("%s in step %s, reference %s\n%s", type(error).__name__, step, reference, where)
+    return ApplicationError(
+        f"{type(error).__name__} in step {step!r}; the worker's log has the place under reference {reference}.",
+        type="UnexpectedError" if isinstance(error, TypeError | AttributeError | NameError) else type(error).__name__,
+    )

@@ -1,0 +1,108 @@
+"""The `holdfast` command: registers the verbs, turns errors into exit codes, and ends the process.
+
+Nothing heavy is imported here: a verb that needs the engine, the models or the gateway imports them itself, so that
+`holdfast --help` and the verbs that only speak HTTP start at once.
+"""
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+from typer.exceptions import Exit, TyperException
+
+from cli import approvals, dev, doctor, ingest, requests, serve
+from cli.output import Problem, report
+from holdfast.errors import HoldfastError
+
+app = typer.Typer(
+    name="holdfast",
+    help="Agentic LLM requests that survive crashes, never overspend, wait for people, and can be replayed.",
+    epilog="Start with `holdfast dev`. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 gateway unreachable.",
+    no_args_is_help=True,
+    # A traceback with local variables would show the texts of requests.
+    pretty_exceptions_enable=False,
+)
+app.command("dev")(dev.dev)
+app.command("gateway")(serve.gateway)
+app.command("ask")(requests.ask)
+app.add_typer(requests.app, name="requests")
+app.add_typer(approvals.app, name="approvals")
+app.command("decide")(approvals.decide)
+app.command("ingest")(ingest.ingest)
+app.command("doctor")(doctor.doctor)
+
+
+def run() -> NoReturn:
+    """Run the command line and end the process with its exit code; the entry of the console script."""
+    try:
+        code = execute(sys.argv[1:])
+    except BrokenPipeError:  # the reader (`| head`) has gone
+        code = 1
+    _leave(code)
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after the program's name.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 3 the gateway does not answer.
+
+    Raises:
+        BrokenPipeError: Whoever read the output has gone.
+    """
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    try:
+        # Typer writes usage errors as text by itself only in its stand-alone mode.
+        result = app(arguments, prog_name="holdfast", standalone_mode=not as_json)
+        return result if isinstance(result, int) else 0
+    except HoldfastError as error:
+        return report(error, as_json=as_json)
+    except TyperException as error:
+        remedy = "See `holdfast --help`."
+        return report(Problem(error.format_message(), remedy=remedy, exit_code=error.exit_code), as_json=as_json)
+    except Exit as leaving:
+        return leaving.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BrokenPipeError:
+        raise
+    except Exception:
+        # A fault of ours. Letting it out would end the process on the interpreter's own path; see `_leave`.
+        traceback.print_exc()
+        return report(Problem("Holdfast failed; standard error says where."), as_json=as_json) if as_json else 1
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process so that the exit code is the command's own.
+
+    A process that ends right after its last call of the Temporal SDK aborts in the interpreter's own shutdown in 15 to
+    30 of 100 runs (exit 134, `PyGILState_Release`, temporalio 1.35): after flushing, that shutdown is skipped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # the interpreter would complain of it once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if "temporalio" not in sys.modules:
+        sys.exit(code)
+    _flush_telemetry()
+    os._exit(code)
+
+
+def _flush_telemetry() -> None:
+    if "opentelemetry.sdk.trace" not in sys.modules:
+        return
+    # Only a verb that has set telemetry up has loaded the SDK, and only then is there something to flush.
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()

@@ -1,0 +1,121 @@
+"""What every route works with, and how a route gets it."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from gateway.execution import Execution, RequestEngine
+from gateway.identity import Caller, Identity
+from gateway.problems import Problem
+from gateway.representations import Links
+from gateway.submission import Intake, find
+from holdfast.contracts import AnswerDocument, Status
+from holdfast.errors import ContentMissing
+from holdfast.ledger import Ledger
+from holdfast.settings import GatewaySettings
+
+_ENDED_WITHOUT_RESULT = (Status.FAILED, Status.CANCELLED, Status.EXPIRED)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts of a gateway, put together by `gateway.app.create_app`."""
+
+    settings: GatewaySettings
+    ledger: Ledger
+    engine: RequestEngine
+    intake: Intake
+    identity: Identity
+    links: Links
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is about to stop: whoever waits is answered at once."""
+
+    async def find(self, request_id: str, caller: Caller) -> Execution:
+        """A request of the caller's tenant.
+
+        Raises:
+            Problem: 404, the same whether it does not exist or belongs to someone else.
+        """
+        execution = await find(self.engine, self.ledger, request_id, caller.tenant)
+        if execution is None:
+            raise Problem(
+                404,
+                "no-such-request",
+                "No such request",
+                "There is no request with this id.",
+                remedy="Check the id; GET /v1/requests lists yours.",
+                field="id",
+            )
+        return execution
+
+    async def settle(self, execution: Execution, wait: timedelta) -> Execution:
+        """Wait until a request is final or waits for a person, up to `wait` or until the server stops."""
+        if wait <= timedelta(0) or execution.status is not Status.RUNNING:
+            return execution
+        waiting = asyncio.ensure_future(self.engine.wait(execution, wait))
+        stopping = asyncio.ensure_future(self.draining.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else execution
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+
+    async def complete(self, execution: Execution) -> tuple[Execution, AnswerDocument | None]:
+        """A request with everything the ledger knows of its ending, and the answer's text while it is kept."""
+        if execution.status in _ENDED_WITHOUT_RESULT:
+            finished = await self.ledger.requests.get(execution.tenant, execution.request_id)
+            if finished is not None:
+                execution = replace(execution, status=finished.answer.status, answer=finished.answer)
+        if execution.answer is None or execution.answer.document is None:
+            return execution, None
+        try:
+            text = await self.ledger.contents.get(execution.tenant, execution.answer.document)
+        except ContentMissing:
+            return execution, None
+        return execution, AnswerDocument.model_validate_json(text)
+
+    def longest(self, wait: float | None, default: timedelta = timedelta(0)) -> timedelta:
+        """A `?wait=` in seconds as a time span.
+
+        Raises:
+            Problem: 400 when it is longer than the settings allow.
+        """
+        if wait is None:
+            return min(default, self.settings.max_wait)
+        if wait > self.settings.max_wait.total_seconds():
+            longest = f"{self.settings.max_wait.total_seconds():g}"
+            raise Problem(
+                400,
+                "invalid-parameter",
+                "Invalid parameter",
+                f"`wait` is longer than the {longest} seconds this gateway holds a request open.",
+                remedy=f"Wait for at most {longest} and ask again, or raise `gateway.max_wait`.",
+                field="wait",
+            )
+        return timedelta(seconds=wait)
+
+
+async def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves a request."""
+    gateway = request.app.state.gateway
+    if not isinstance(gateway, Gateway):
+        raise TypeError("app.state.gateway is not a Gateway; build the application with create_app.")
+    return gateway
+
+
+async def caller_of(request: Request) -> Caller:
+    """Who makes a request."""
+    return (await gateway_of(request)).identity.identify(request.headers)
+
+
+GatewayOf = Annotated[Gateway, Depends(gateway_of)]
+CallerOf = Annotated[Caller, Depends(caller_of)]
+Wait = Annotated[
+    float | None,
+    Query(ge=0, allow_inf_nan=False, description="Seconds to hold the request open for a result."),
+]
+Limit = Annotated[int, Query(ge=1, le=500, description="Most entries to return.")]

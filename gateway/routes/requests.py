@@ -1,0 +1,98 @@
+"""`/v1/requests`: submit, read, list and cancel."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from gateway import representations
+from gateway.body import read_object
+from gateway.context import CallerOf, Gateway, GatewayOf, Limit, Wait
+from gateway.execution import Execution
+from gateway.identity import Caller
+from gateway.openapi import body_of
+from gateway.problems import Problem
+from gateway.submission import Submission, read_key
+from gateway.validation import validate
+from holdfast.contracts import Status
+
+router = APIRouter(prefix="/v1/requests", tags=["requests"])
+
+_ID = re.compile(r"req_[0-9a-z]{8,60}")
+RequestId = Annotated[str, Path(description="A request id, `req_...`.")]
+
+
+@router.post("", status_code=202, openapi_extra=body_of(Submission))
+async def submit(http: Request, gateway: GatewayOf, caller: CallerOf, wait: Wait = None) -> Response:
+    """Submit a request. 202 while it runs or waits for a person, 200 with the answer when it ended within `wait`."""
+    longest = gateway.longest(wait)
+    key = read_key(http.headers)
+    body = await read_object(http, gateway.settings.max_body_bytes)
+    execution = await gateway.intake.accept(caller, validate(Submission, body), body, key)
+    execution = await gateway.settle(execution, longest)
+    return await _response(gateway, execution, unfinished=202)
+
+
+@router.get("")
+async def list_requests(
+    gateway: GatewayOf,
+    caller: CallerOf,
+    status: Status | None = None,
+    agent: Annotated[str | None, Query(pattern=r"^[a-z][a-z0-9_-]{0,62}$")] = None,
+    limit: Limit = 50,
+) -> Response:
+    """The tenant's requests, the latest first."""
+    found = await gateway.engine.requests(caller.tenant, status=status, agent=agent, limit=limit + 1)
+    return JSONResponse(
+        {
+            "requests": [representations.row(execution, gateway.links) for execution in found[:limit]],
+            "more": len(found) > limit,
+        }
+    )
+
+
+@router.get("/{request_id}")
+async def read(
+    request_id: RequestId, gateway: GatewayOf, caller: CallerOf, wait: Wait = None, progress: bool = False
+) -> Response:
+    """One request, with its answer once it has one, and with `progress=true` the steps it has taken."""
+    longest = gateway.longest(wait)
+    execution = await gateway.settle(await _find(gateway, request_id, caller), longest)
+    return await _response(gateway, execution, unfinished=200, progress=progress)
+
+
+@router.post("/{request_id}/cancel", status_code=202)
+async def cancel(request_id: RequestId, gateway: GatewayOf, caller: CallerOf) -> Response:
+    """Ask a request to stop; the model call under way is broken off. 409 when it has ended already."""
+    execution = await _find(gateway, request_id, caller)
+    if execution.status.is_final:
+        raise Problem(
+            409,
+            "already-final",
+            "Already final",
+            "The request has ended and cannot be cancelled.",
+            remedy="Nothing needs to be done; read the request to see how it ended.",
+            field="id",
+        )
+    await gateway.engine.cancel(execution.request_id, f"cancelled by {caller.user}")
+    shown = representations.request(execution, gateway.links) | {"cancel_requested": True}
+    return JSONResponse(shown, status_code=202, headers={"Location": gateway.links.request(request_id)})
+
+
+async def _find(gateway: Gateway, request_id: str, caller: Caller) -> Execution:
+    # An id of another form names nothing; ingestions, for one, are not requests.
+    return await gateway.find(request_id if _ID.fullmatch(request_id) else "req_none", caller)
+
+
+async def _response(gateway: Gateway, execution: Execution, *, unfinished: int, progress: bool = False) -> Response:
+    execution, document = await gateway.complete(execution)
+    shown = representations.request(execution, gateway.links, document)
+    if progress:
+        reached = await gateway.engine.progress(execution.request_id)
+        shown["progress"] = representations.progress(reached) if reached else None
+    return JSONResponse(
+        shown,
+        status_code=200 if execution.status.is_final else unfinished,
+        headers={"Location": gateway.links.request(execution.request_id)},
+    )

@@ -1,0 +1,99 @@
+"""Puts typed placeholders such as `<EMAIL_1>` in the place of personal data, and the data back.
+
+A placeholder tells the model what stood there and that two mentions are the same thing, which a cipher text does not.
+The mapping belongs to one request and is kept apart from the masked text.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from holdfast.guards.spans import KINDS, Kind, Span
+
+# Models change case, put a space for the underscore, escape for Markdown, HTML or JSON. Anything this pattern matches
+# counts as that placeholder, both when numbers are given out and when values are put back; that is what makes
+# `restore(mask(x)) == x` hold even if `x` contains text that looks like a placeholder.
+_PLACEHOLDER = re.compile(
+    r"(?:<|\\u003c|&lt;)[\s]?(?P<kind>"
+    + "|".join(KINDS)
+    + r")[\s_\\-]{0,3}(?P<number>[0-9]{1,9})[\s]?(?:\\?>|\\u003e|&gt;)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A text without its personal data."""
+
+    text: str
+    mapping: dict[str, str] = field(default_factory=dict)
+    """What each placeholder stands for."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many distinct values of each kind were masked."""
+
+
+def mask(text: str, spans: Iterable[Span]) -> Masked:
+    """Replace spans by placeholders. The same value of the same kind gets the same placeholder.
+
+    Numbers start at 1 and skip those that the text itself already spells, so a `<EMAIL_1>` that a person typed is never
+    taken for a masked address.
+
+    Args:
+        text: The text.
+        spans: What to hide. Overlapping spans are hidden as one, of the kind that begins first; empty ones are skipped.
+
+    Returns:
+        The masked text with its mapping; `restore` inverts it.
+    """
+    taken = {_canonical(match) for match in _PLACEHOLDER.finditer(text)}
+    numbers: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+    placeholders: dict[tuple[Kind, str], str] = {}
+    pieces: list[str] = []
+    position = 0
+    for span in _merged(spans, len(text)):
+        value = text[span.start : span.end]
+        if (span.kind, value) not in placeholders:
+            numbers[span.kind] += 1
+            while f"<{span.kind}_{numbers[span.kind]}>" in taken:
+                numbers[span.kind] += 1
+            placeholders[span.kind, value] = f"<{span.kind}_{numbers[span.kind]}>"
+        pieces += [text[position : span.start], placeholders[span.kind, value]]
+        position = span.end
+    counts: dict[str, int] = {}
+    for kind, _ in placeholders:
+        counts[kind] = counts.get(kind, 0) + 1
+    return Masked(
+        text="".join([*pieces, text[position:]]),
+        mapping={placeholder: value for (_, value), placeholder in placeholders.items()},
+        counts=counts,
+    )
+
+
+def restore(text: str, mapping: dict[str, str]) -> str:
+    """Put the values back, once: a value that itself looks like a placeholder stays as it is.
+
+    Args:
+        text: A text written with placeholders, in any case, with a space or a hyphen for the underscore, or escaped for
+            Markdown, HTML or JSON.
+        mapping: From `mask`.
+
+    Returns:
+        The text with values. Placeholders that the mapping does not know stay as they are.
+    """
+    return _PLACEHOLDER.sub(lambda match: mapping.get(_canonical(match), match.group()), text)
+
+
+def _canonical(match: re.Match[str]) -> str:
+    return f"<{match['kind'].upper()}_{int(match['number'])}>"
+
+
+def _merged(spans: Iterable[Span], length: int) -> list[Span]:
+    merged: list[Span] = []
+    for span in sorted(Span(max(0, s.start), min(length, s.end), s.kind) for s in spans):
+        if span.start >= span.end:
+            continue
+        if merged and span.start < merged[-1].end:
+            last = merged.pop()
+            span = Span(last.start, max(last.end, span.end), last.kind)
+        merged.append(span)
+    return merged

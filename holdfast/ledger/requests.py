@@ -1,0 +1,130 @@
+"""The final row of each request: how it ended, for whom, at what cost."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, bindparam, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from holdfast.contracts import Answer, Status
+from holdfast.ledger.database import Database
+from holdfast.ledger.schema import reference_of, reference_values, requests, usage_of, usage_values
+
+
+@dataclass(frozen=True)
+class FinishedRequest:
+    """A request that has ended."""
+
+    tenant: str
+    user: str
+    agent: str
+    plan_version: str
+    submitted_at: datetime
+    finished_at: datetime
+    answer: Answer
+    session: str | None = None
+    tier: str = "standard"
+
+
+class Requests:
+    """Final rows by request id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = database.insert_once(requests)
+        self._get = select(requests).where(
+            requests.c.tenant == bindparam("of_tenant"), requests.c.request_id == bindparam("of_request")
+        )
+        newest_first = (requests.c.finished_at.desc(), requests.c.request_id.desc())
+        self._list = select(requests).where(requests.c.tenant == bindparam("of_tenant")).order_by(*newest_first)
+        before = requests.alias("before")
+        self._list_before = self._list.join(
+            before, and_(before.c.tenant == requests.c.tenant, before.c.request_id == bindparam("before"))
+        ).where(
+            or_(
+                requests.c.finished_at < before.c.finished_at,
+                and_(
+                    requests.c.finished_at == before.c.finished_at,
+                    requests.c.request_id < before.c.request_id,
+                ),
+            )
+        )
+
+    async def finish(self, finished: FinishedRequest, *, connection: AsyncConnection | None = None) -> bool:
+        """Store the final row. The first one stays: a request ends once.
+
+        Returns:
+            Whether this call stored it.
+        """
+        answer = finished.answer
+        row = {
+            "request_id": answer.request_id,
+            "tenant": finished.tenant,
+            "user": finished.user,
+            "agent": finished.agent,
+            "plan_version": finished.plan_version,
+            "session": finished.session,
+            "tier": finished.tier,
+            "status": answer.status.value,
+            "reason": answer.reason,
+            **reference_values("document", answer.document),
+            "content_sha256": answer.content_sha256,
+            "deployment": answer.deployment,
+            "recalled": answer.recalled,
+            **usage_values(answer.usage),
+            "attempts": answer.attempts,
+            "decided_by": answer.decided_by,
+            "submitted_at": finished.submitted_at,
+            "finished_at": finished.finished_at,
+        }
+        async with self._database.writing(connection) as writing:
+            return (await writing.execute(self._insert, row)).rowcount == 1
+
+    async def get(
+        self, tenant: str, request_id: str, *, connection: AsyncConnection | None = None
+    ) -> FinishedRequest | None:
+        """A request of the tenant, or `None` when it has not ended or is not the tenant's."""
+        async with self._database.reading(connection) as reading:
+            rows = await reading.execute(self._get, {"of_tenant": tenant, "of_request": request_id})
+        row = rows.one_or_none()
+        return None if row is None else _finished(row)
+
+    async def list(self, tenant: str, *, limit: int = 50, before: str | None = None) -> tuple[FinishedRequest, ...]:
+        """The tenant's ended requests, latest first.
+
+        Args:
+            tenant: Whose.
+            limit: How many at most.
+            before: Id of the last request of the previous page; the list goes on after it.
+        """
+        statement = self._list if before is None else self._list_before
+        key = {"of_tenant": tenant} | ({} if before is None else {"before": before})
+        async with self._database.read() as reading:
+            rows = await reading.execute(statement.limit(limit), key)
+        return tuple(_finished(row) for row in rows)
+
+
+def _finished(row: Row[Any]) -> FinishedRequest:
+    return FinishedRequest(
+        tenant=row.tenant,
+        user=row.user,
+        agent=row.agent,
+        plan_version=row.plan_version,
+        submitted_at=row.submitted_at,
+        finished_at=row.finished_at,
+        session=row.session,
+        tier=row.tier,
+        answer=Answer(
+            request_id=row.request_id,
+            status=Status(row.status),
+            reason=row.reason,
+            document=reference_of(row.document_sha256, row.document_size),
+            content_sha256=row.content_sha256,
+            deployment=row.deployment,
+            recalled=row.recalled,
+            usage=usage_of(row),
+            attempts=row.attempts,
+            decided_by=row.decided_by,
+        ),
+    )

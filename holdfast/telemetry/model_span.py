@@ -1,0 +1,105 @@
+"""The span of one model call, with the GenAI attributes."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from holdfast.contracts import Usage
+from holdfast.errors import ProviderError
+from holdfast.providers import Completed, ModelCall
+from holdfast.telemetry import genai
+
+
+class ModelSpan:
+    """Writes what the conventions ask for; prompts and replies only when the operator opted in."""
+
+    def __init__(self, *, generation: str = "v1.41", capture_content: bool = False) -> None:
+        self._names = genai.names_of(generation)
+        self._capture = capture_content
+        self._tracer = trace.get_tracer("holdfast")
+
+    @contextmanager
+    def around(self, call: ModelCall, *, provider: str, request_id: str) -> Iterator["LiveSpan"]:
+        """Span `chat <model>` of kind CLIENT around one attempt; a `ProviderError` is recorded by its outcome."""
+        with self._tracer.start_as_current_span(
+            f"chat {call.model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+        ) as span:
+            live = LiveSpan(span, self._names, capture=self._capture)
+            if span.is_recording():
+                live.began(call, provider, request_id)
+            try:
+                yield live
+            except ProviderError as error:
+                span.set_attribute(genai.ERROR_TYPE, error.outcome.value)
+                span.set_status(Status(StatusCode.ERROR, error.outcome.value))
+                raise
+
+
+class LiveSpan:
+    """A model call under way."""
+
+    def __init__(self, span: Span, names: genai.Names, *, capture: bool) -> None:
+        self._span = span
+        self._names = names
+        self._capture = capture
+        self._started = time.perf_counter()
+        self._first = False
+
+    def began(self, call: ModelCall, provider: str, request_id: str) -> None:
+        """What is known before the call."""
+        attributes: dict[str, str | int | float | bool] = {
+            genai.OPERATION: "chat",
+            genai.PROVIDER: provider,
+            genai.REQUEST_MODEL: call.model,
+            genai.REQUEST_MAX_TOKENS: call.max_output_tokens,
+            genai.REQUEST_STREAM: True,
+            genai.OUTPUT_TYPE: "json" if call.output_schema else "text",
+            genai.SPAN_KIND: "LLM",
+            genai.REQUEST_ID: request_id,
+            genai.ATTEMPT_ID: call.attempt_id,
+        }
+        if call.temperature is not None:
+            attributes[genai.REQUEST_TEMPERATURE] = call.temperature
+        if call.seed is not None:
+            attributes[genai.REQUEST_SEED] = call.seed
+        if self._capture:
+            attributes[genai.INPUT_MESSAGES] = json.dumps(
+                [
+                    {"role": message.role, "parts": [{"type": "text", "content": message.content}]}
+                    for message in call.messages
+                ]
+            )
+        self._span.set_attributes(attributes)
+
+    def delta(self) -> None:
+        """A piece of text arrived."""
+        if not self._first and self._span.is_recording():
+            self._first = True
+            self._span.set_attribute(genai.TIME_TO_FIRST_CHUNK, time.perf_counter() - self._started)
+
+    def ended(self, text: str, completed: Completed, usage: Usage, cost_usd: Decimal | None) -> None:
+        """The reply is complete and priced."""
+        if not self._span.is_recording():
+            return
+        self._span.set_attributes(
+            {
+                genai.RESPONSE_MODEL: completed.model,
+                genai.FINISH_REASONS: [completed.finish_reason.value],
+                genai.INPUT_TOKENS: usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
+                genai.OUTPUT_TOKENS: usage.output_tokens,
+                self._names.cache_read_tokens: usage.cache_read_tokens,
+                self._names.cache_write_tokens: usage.cache_write_tokens,
+            }
+        )
+        if completed.response_id:
+            self._span.set_attribute(genai.RESPONSE_ID, completed.response_id)
+        if cost_usd is not None:
+            self._span.set_attribute(genai.COST_USD, float(cost_usd))
+        if self._capture:
+            parts = [{"role": "assistant", "parts": [{"type": "text", "content": text}]}]
+            self._span.set_attribute(genai.OUTPUT_MESSAGES, json.dumps(parts))

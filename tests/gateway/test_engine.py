@@ -1,0 +1,329 @@
+"""The engine's door against a real server, with workflows that keep only the engine's side of the bargain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from cli.temporal_server import TemporalServer
+from gateway.descriptions import is_searchable, literal
+from gateway.engine import Engine
+from gateway.submission import new_id
+from holdfast.contracts import (
+    Answer,
+    ApprovalRule,
+    ContentRef,
+    Decision,
+    DecisionKind,
+    IngestRun,
+    Limits,
+    Plan,
+    Request,
+    SourceText,
+    Status,
+)
+from holdfast.errors import DecisionRefused, Unavailable
+from holdfast.settings import EngineSettings
+from tests.gateway.standin import CONTENT, StandInIngest, StandInRequest
+from workflows.connection import connect_client, is_loopback
+
+LONG = timedelta(seconds=30)
+TEXT = ContentRef(sha256="a" * 64, size=3)
+QUEUE = "gateway-tests"
+
+
+@pytest.fixture(scope="module")
+async def client(temporal_server: TemporalServer) -> Client:
+    return await connect_client(temporal_server.address, temporal_server.namespace)
+
+
+@pytest.fixture(scope="module")
+async def engine(client: Client) -> AsyncIterator[Engine]:
+    async with Worker(
+        client,
+        task_queue=QUEUE,
+        workflows=[StandInRequest, StandInIngest],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        yield Engine(client, EngineSettings(task_queue=QUEUE))
+
+
+@pytest.fixture(scope="module")
+def deserted(client: Client) -> Engine:
+    """An engine whose queue no worker polls."""
+    return Engine(client, EngineSettings(task_queue="nobody-polls-this"))
+
+
+def request(
+    *, tenant: str = "acme", user: str = "ann", session: str | None = None, approvers: tuple[str, ...] = ()
+) -> Request:
+    return Request(
+        id=new_id("req_"),
+        tenant=tenant,
+        user=user,
+        plan=Plan(
+            agent="docs",
+            version="0123456789abcdef",
+            deployments=("extractive",),
+            instructions=TEXT,
+            approval=ApprovalRule(approvers=approvers) if approvers else None,
+        ),
+        input=TEXT,
+        limits=Limits(),
+        submitted_at=datetime.now(UTC),
+        session=session,
+    )
+
+
+def approve(content: ContentRef = CONTENT, actor: str = "bob") -> Decision:
+    return Decision(decision=DecisionKind.APPROVE, actor=actor, content_sha256=content.sha256)
+
+
+async def waiting(engine: Engine, asked: Request) -> Request:
+    found = await engine.wait(await engine.submit(asked), LONG)
+    assert found.status is Status.WAITING
+    return asked
+
+
+async def listed(engine: Engine, tenant: str, *ids: str) -> None:
+    """Return once the engine's index, which lags behind, shows the requests as waiting."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await engine.requests(tenant, status=Status.WAITING, agent=None, limit=100)
+            if {execution.request_id for execution in found} >= set(ids):
+                return
+
+
+async def test_a_request_without_a_rule_is_waited_for_to_its_answer(engine: Engine) -> None:
+    asked = request(session="talk")
+    execution = await engine.submit(asked)
+    assert execution.status is Status.RUNNING
+    ended = await engine.wait(execution, LONG)
+    assert ended.status is Status.COMPLETED
+    assert ended.answer == Answer(request_id=asked.id, status=Status.COMPLETED, attempts=1)
+    found = await engine.find(asked.id, "acme")
+    assert found is not None
+    assert found == replace(ended, submitted_at=found.submitted_at)
+
+
+async def test_a_held_request_is_waited_for_until_a_person_is_asked(engine: Engine) -> None:
+    asked = request(approvers=("bob",))
+    execution = await engine.wait(await engine.submit(asked), LONG)
+    assert execution.status is Status.WAITING
+    assert execution.approval is not None
+    assert execution.approval.content == CONTENT
+    assert execution.approval.rule == asked.plan.approval
+    assert execution.cost_usd == Decimal("0.0012")
+    assert execution.answer is None
+
+
+async def test_waiting_follows_a_request_that_started_over(engine: Engine) -> None:
+    execution = await engine.submit(request(approvers=("bob",), session="starts over"))
+    assert (await engine.wait(execution, LONG)).status is Status.WAITING
+
+
+async def test_waiting_ends_at_its_timeout(engine: Engine) -> None:
+    for approvers in ((), ("bob",)):
+        execution = await engine.submit(request(session="lingers", approvers=approvers))
+        assert (await engine.wait(execution, timedelta(milliseconds=50))).status is Status.RUNNING
+
+
+async def test_another_tenants_request_is_not_found(engine: Engine) -> None:
+    asked = request()
+    await engine.submit(asked)
+    assert await engine.find(asked.id, "other") is None
+    assert await engine.find("req_doesnotexist", "acme") is None
+
+
+async def test_submitting_twice_starts_one_run(engine: Engine, client: Client) -> None:
+    running = await waiting(engine, request(approvers=("bob",)))
+    before = await client.get_workflow_handle(running.id).describe()
+    await engine.submit(running)
+    assert (await client.get_workflow_handle(running.id).describe()).run_id == before.run_id
+
+    ended = request()
+    await engine.wait(await engine.submit(ended), LONG)
+    again = await engine.submit(ended)
+    assert again.status is Status.COMPLETED
+    assert again.answer is not None
+
+
+async def test_a_run_is_described_for_people_without_its_text(engine: Engine, client: Client) -> None:
+    asked = request(session="talk", approvers=("bob",))
+    await waiting(engine, asked)
+    description = await client.get_workflow_handle(asked.id).describe()
+    assert await description.static_summary() == "docs: request of ann"
+    details = await description.static_details() or ""
+    assert "version `0123456789abcdef`" in details
+    assert "50000 tokens" in details
+    assert "deadline" in details
+
+
+async def test_a_decision_is_taken_once_and_a_repetition_gets_the_same_receipt(engine: Engine) -> None:
+    asked = await waiting(engine, request(approvers=("bob",)))
+    taken = await engine.decide(asked.id, approve(), "dec_one")
+    assert taken.actor == "bob"
+    execution = await engine.find(asked.id, "acme")
+    assert execution is not None
+    ended = await engine.wait(execution, LONG)
+    assert ended.answer is not None
+    assert ended.answer.decided_by == "bob"
+    assert await engine.decide(asked.id, approve(), "dec_one") == taken
+
+
+async def test_a_decision_for_other_content_is_refused_with_its_code(engine: Engine) -> None:
+    asked = await waiting(engine, request(approvers=("bob",)))
+    with pytest.raises(DecisionRefused) as refused:
+        await engine.decide(asked.id, approve(TEXT), "dec_two")
+    assert refused.value.code == "other_content"
+    execution = await engine.find(asked.id, "acme")
+    assert execution is not None
+    assert execution.status is Status.WAITING
+
+
+async def test_a_decision_on_an_ended_request_is_refused_as_not_open(engine: Engine) -> None:
+    asked = request()
+    await engine.wait(await engine.submit(asked), LONG)
+    with pytest.raises(DecisionRefused) as refused:
+        await engine.decide(asked.id, approve(), "dec_three")
+    assert refused.value.code == "not_open"
+
+
+async def test_a_decision_without_a_worker_is_unavailable(deserted: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.DECISION_TIMEOUT", timedelta(milliseconds=300))
+    asked = request(approvers=("bob",))
+    await deserted.submit(asked)
+    with pytest.raises(Unavailable, match="No worker took the decision"):
+        await deserted.decide(asked.id, approve(), "dec_four")
+
+
+async def test_the_inbox_shows_what_the_user_may_decide_nearest_deadline_first(engine: Engine) -> None:
+    tenant = new_id("tenant_")
+    later = await waiting(engine, request(tenant=tenant, approvers=("bob",)))
+    sooner = await waiting(engine, request(tenant=tenant, approvers=("*",), session="hurries"))
+    others = await waiting(engine, request(tenant=tenant, approvers=("carol",)))
+    await listed(engine, tenant, later.id, sooner.id, others.id)
+    found = await engine.approvals(tenant, "bob", 10)
+    assert [execution.request_id for execution in found] == [sooner.id, later.id]
+    assert await engine.approvals("other", "bob", 10) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["o'hara", "x' OR HoldfastTenant != 'y", "x'' OR ''='y", "ann@example.org", "Zoë (a-b) %_*"]
+)
+async def test_names_cannot_change_the_inbox_query(engine: Engine, name: str) -> None:
+    tenant = name + new_id("")
+    asked = await waiting(engine, request(tenant=tenant, approvers=(name,)))
+    await listed(engine, tenant, asked.id)
+    found = await engine.approvals(tenant, name, 10)
+    assert [execution.request_id for execution in found] == [asked.id]
+    assert await engine.approvals(tenant, "someone else", 10) == []
+
+
+@pytest.mark.parametrize("name", ["back\\slash", 'a"b', "ends'", " leads", "line\nbreak"])
+def test_a_name_that_the_index_cannot_find_is_not_put_in_a_query(name: str) -> None:
+    assert not is_searchable(name)
+    with pytest.raises(ValueError, match="visibility query"):
+        literal(name)
+
+
+async def test_requests_are_listed_by_tenant_status_and_agent(engine: Engine) -> None:
+    tenant = new_id("tenant_")
+    asked = await waiting(engine, request(tenant=tenant, approvers=("bob",)))
+    await listed(engine, tenant, asked.id)
+    for status, agent, expected in (
+        (Status.WAITING, None, [asked.id]),
+        (None, "docs", [asked.id]),
+        (Status.FAILED, None, []),
+        (None, "writer", []),
+    ):
+        found = await engine.requests(tenant, status=status, agent=agent, limit=10)
+        assert [execution.request_id for execution in found] == expected
+
+
+async def test_a_cancelled_request_ends_as_cancelled(engine: Engine) -> None:
+    asked = request(session="lingers")
+    execution = await engine.submit(asked)
+    await engine.cancel(asked.id, "by ann")
+    ended = await engine.wait(execution, LONG)
+    assert ended.status is Status.CANCELLED
+    found = await engine.find(asked.id, "acme")
+    assert found is not None
+    assert found.status is Status.CANCELLED
+
+
+async def test_cancelling_an_ended_request_changes_nothing(engine: Engine) -> None:
+    asked = request()
+    ended = await engine.wait(await engine.submit(asked), LONG)
+    await engine.cancel(asked.id, "too late")
+    found = await engine.find(asked.id, "acme")
+    assert found is not None
+    assert (found.status, found.answer) == (Status.COMPLETED, ended.answer)
+
+
+@pytest.mark.parametrize(
+    ("session", "reason"),
+    [("fails", "No deployment could answer."), ("breaks", "The run failed; its trace says where.")],
+)
+async def test_a_failed_run_tells_its_reason_but_no_internals(engine: Engine, session: str, reason: str) -> None:
+    ended = await engine.wait(await engine.submit(request(session=session)), LONG)
+    assert ended.status is Status.FAILED
+    assert ended.answer is not None
+    assert ended.answer.reason == reason
+
+
+async def test_a_terminated_run_is_cancelled(engine: Engine, client: Client) -> None:
+    asked = await waiting(engine, request(approvers=("bob",)))
+    await client.get_workflow_handle(asked.id).terminate()
+    found = await engine.find(asked.id, "acme")
+    assert found is not None
+    assert found.status is Status.CANCELLED
+    assert found.approval is None
+
+
+async def test_progress_is_read_from_the_run_and_missing_without_a_worker(engine: Engine, deserted: Engine) -> None:
+    asked = await waiting(engine, request(approvers=("bob",)))
+    progress = await engine.progress(asked.id)
+    assert progress is not None
+    assert progress.status is Status.WAITING
+    unworked = request()
+    await deserted.submit(unworked)
+    assert await deserted.progress(unworked.id) is None
+
+
+async def test_an_ingestion_is_waited_for_and_found_again(engine: Engine) -> None:
+    run = IngestRun(tenant="acme", collection="docs", documents=(SourceText(source="a.md", text=TEXT),))
+    first = await engine.ingest(run, new_id("ing_"), LONG)
+    assert first.result is not None
+    assert first.result.sources == 1
+    assert await engine.ingest(run, first.id, LONG) == first
+    assert await engine.ingestion(first.id, "acme") == first
+    assert await engine.ingestion(first.id, "other") is None
+    slow = await engine.ingest(
+        run.model_copy(update={"collection": "lingers"}), new_id("ing_"), timedelta(milliseconds=50)
+    )
+    assert slow.result is None
+    assert slow.failure is None
+
+
+async def test_readiness_names_a_missing_worker(engine: Engine, deserted: Engine) -> None:
+    assert await engine.missing() == []
+    assert "none polls task queue 'nobody-polls-this'" in (await deserted.missing())[0]
+
+
+async def test_a_server_that_does_not_answer_is_unavailable(unused_tcp_port: int) -> None:
+    with pytest.raises(Unavailable, match="No Temporal server answers"):
+        await connect_client(f"127.0.0.1:{unused_tcp_port}", "default")
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [("127.0.0.1:7233", True), ("localhost:7233", True), ("[::1]:7233", True), ("temporal:7233", False)],
+)
+def test_only_this_machine_is_loopback(address: str, loopback: bool) -> None:
+    assert is_loopback(address) is loopback

