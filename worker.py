@@ -84,7 +84,8 @@ async def open_services(
     async with AsyncExitStack() as stack:
         ledger = await Ledger.open(settings.ledger.url)
         stack.push_async_callback(ledger.aclose)
-        store = await open_store(path=settings.knowledge.path, url=settings.knowledge.url)
+        key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
+        store = await open_store(settings.knowledge.path, settings.knowledge.url, api_key=key)
         stack.push_async_callback(store.aclose)
         embedder = embedder or MiniLM()
         stack.push_async_callback(embedder.aclose)

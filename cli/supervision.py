@@ -83,6 +83,7 @@ def run(options: Options, output: Output) -> int:
     Raises:
         HoldfastError: A part cannot start, or has died.
     """
+    log_to(data_directory(options) / "holdfast.log")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_stopped(_serve(options, output), options, output))
 
@@ -115,7 +116,7 @@ async def _until_stopped(work: Coroutine[Any, Any, None], options: Options, outp
 async def _serve(options: Options, output: Output) -> None:
     async with running(options, output) as house:
         _show(house, output)
-        held = await _unless_a_part_dies(asyncio.to_thread(_converse, house, options, output), house.parts)
+        held = await unless_a_part_dies(asyncio.to_thread(_converse, house, options, output), house.parts)
         output.document(house.document() | (held.document() if held else {}))
         if options.once:
             output.next("holdfast dev, which does the same and keeps serving")
@@ -123,7 +124,7 @@ async def _serve(options: Options, output: Output) -> None:
         if house.settings.api_keys:
             output.say("Commands need one of your keys: export HOLDFAST_API_KEY=...")
         output.next(f"ask your own: {_client(house, demo.ASKER).command('ask', 'docs', '...')}", "stop with Ctrl-C")
-        await _unless_a_part_dies(asyncio.Event().wait(), house.parts)
+        await unless_a_part_dies(asyncio.Event().wait(), house.parts)
 
 
 def _show(house: House, output: Output) -> None:
@@ -168,10 +169,9 @@ async def running(options: Options, output: Output) -> AsyncIterator[House]:
     Raises:
         HoldfastError: A part cannot start; those started before are stopped.
     """
-    settings = _settings(options)
+    settings = settings_for(options)
     configuration = load_configuration(settings.config_dir)
-    data = options.data or Path("var")
-    log_to(data / "holdfast.log")
+    data = data_directory(options)
     moved: list[str] = []
     async with AsyncExitStack() as stack:
         if stop_tracing := start_tracing(settings.telemetry, "holdfast-dev"):
@@ -223,7 +223,12 @@ async def running(options: Options, output: Output) -> AsyncIterator[House]:
         )
 
 
-def _settings(options: Options) -> Settings:
+def data_directory(options: Options) -> Path:
+    """Where the Temporal server's file and the logs are kept."""
+    return options.data or Path("var")
+
+
+def settings_for(options: Options) -> Settings:
     overrides: dict[str, Any] = {}
     if options.port is not None:
         overrides["gateway"] = {"port": options.port}
@@ -288,7 +293,7 @@ async def _watch(temporal: TemporalServer) -> None:
     )
 
 
-async def _unless_a_part_dies(work: Coroutine[Any, Any, ResultT], parts: tuple[asyncio.Task[None], ...]) -> ResultT:
+async def unless_a_part_dies(work: Coroutine[Any, Any, ResultT], parts: tuple[asyncio.Task[None], ...]) -> ResultT:
     """Wait for the work, but no longer than every part lives."""
     task = asyncio.ensure_future(work)
     try:

@@ -84,6 +84,16 @@ _STATUS_OF_CLOSED = {
     WorkflowExecutionStatus.FAILED: Status.FAILED,
 }
 
+_SILENT = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+_NO_SUCH_RUN = frozenset({RPCStatusCode.NOT_FOUND})
+
 _CLOSING = frozenset(
     {
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
@@ -198,11 +208,10 @@ class Engine:
     async def cancel(self, request_id: str, reason: str) -> None:
         """Ask the request to stop; one that has ended already stays as it is."""
         try:
-            with _calling("cancel the request"):
+            with _calling("cancel the request", telling=_NO_SUCH_RUN):
                 await self._client.get_workflow_handle(request_id).cancel(reason=reason, rpc_timeout=CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
+        except RPCError:
+            return
 
     async def requests(self, tenant: str, *, status: Status | None, agent: str | None, limit: int) -> list[Execution]:
         """The tenant's requests, the latest first."""
@@ -236,7 +245,7 @@ class Engine:
         """
         handle = self._client.get_workflow_handle(request_id)
         try:
-            with _calling("hand over the decision"):
+            with _calling("hand over the decision", telling=_NO_SUCH_RUN):
                 receipt: DecisionReceipt = await handle.execute_update(
                     "decide", decision, id=update_id, result_type=DecisionReceipt, rpc_timeout=DECISION_TIMEOUT
                 )
@@ -247,12 +256,10 @@ class Engine:
                 f"No worker took the decision on {request_id!r} within {DECISION_TIMEOUT.total_seconds():.0f} s. "
                 "It may still be taken: read the request first, or send it again with the same Idempotency-Key."
             ) from None
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                raise DecisionRefused(
-                    f"Request {request_id!r} has ended; there is nothing left to decide.", code="not_open"
-                ) from None
-            raise
+        except RPCError:
+            raise DecisionRefused(
+                f"Request {request_id!r} has ended; there is nothing left to decide.", code="not_open"
+            ) from None
         return receipt
 
     async def ingest(self, run: IngestRun, ingestion_id: str, timeout: timedelta) -> Ingestion:
@@ -302,20 +309,18 @@ class Engine:
                     ),
                     timeout=PROGRESS_TIMEOUT,
                 )
-        except (Unavailable, RPCError):
-            return ["engine: Temporal does not answer"]
+        except Unavailable as error:
+            return [f"engine: {error}"]
         if not reply.pollers:
             return [f"worker: none polls task queue {queue!r}; start one with `python worker.py`"]
         return []
 
     async def _describe(self, workflow_id: str) -> WorkflowExecution | None:
         try:
-            with _calling("look the request up"):
+            with _calling("look the request up", telling=_NO_SUCH_RUN):
                 return await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
-                return None
-            raise
+        except RPCError:
+            return None
 
     async def _answer(self, request_id: str, otherwise: Status) -> Answer:
         """Wait for the result; for a run that ended without one, make it from the way it ended."""
@@ -349,7 +354,7 @@ class Engine:
             handle = self._client.get_workflow_handle(request_id, run_id=run_id)
             with _calling("wait for the request"):
                 async for event in handle.fetch_history_events(wait_new_event=True):
-                    if event.event_type in _CLOSING or _status_in(event) == Status.WAITING:
+                    if event.event_type in _CLOSING or False:
                         yield
                     successor = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
             if not successor:
@@ -439,19 +444,23 @@ def _refusal(cause: BaseException) -> DecisionRefused:
 
 
 @contextmanager
-def _calling(what: str) -> Iterator[None]:
-    """Turn an engine that does not answer into `Unavailable`; other errors pass."""
+def _calling(what: str, *, telling: frozenset[RPCStatusCode] = frozenset()) -> Iterator[None]:
+    """Turn an engine that does not answer, or not as it should, into `Unavailable`.
+
+    Args:
+        what: What was tried, to follow "could not".
+        telling: Status codes that mean something to the caller and pass as they are.
+    """
     try:
         yield
     except RPCError as error:
-        if error.status in (
-            RPCStatusCode.UNAVAILABLE,
-            RPCStatusCode.DEADLINE_EXCEEDED,
-            RPCStatusCode.CANCELLED,
-            RPCStatusCode.RESOURCE_EXHAUSTED,
-        ):
+        if error.status in telling:
+            raise
+        if error.status in _SILENT:
             raise _unavailable(what) from None
-        raise
+        raise Unavailable(
+            f"Temporal could not {what}: {error.message}. `holdfast doctor` checks namespace and search attributes."
+        ) from None
 
 
 def _unavailable(what: str) -> Unavailable:

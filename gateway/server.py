@@ -24,6 +24,8 @@ from holdfast.telemetry import start_tracing
 DRAIN_SECONDS = 10
 """How long answers that are under way may take once the server stops."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class _Server(uvicorn.Server):
     """A server that leaves signals to the process it runs in."""
@@ -97,11 +99,11 @@ async def serve(
         try:
             engine = await connect(settings)
             app = create_app(settings, configuration, ledger, engine, ui_url=ui_url)
-            stopped = _stop_signal()
-            async with serving(app, settings.gateway.host, settings.gateway.port) as port:
-                if on_ready is not None:
-                    on_ready(base_url(settings.gateway.host, port))
-                await stopped.wait()
+            with _stop_signals() as stopped:
+                async with serving(app, settings.gateway.host, settings.gateway.port) as port:
+                    if on_ready is not None:
+                        on_ready(base_url(settings.gateway.host, port))
+                    await stopped.wait()
         finally:
             await ledger.aclose()
     finally:
@@ -110,7 +112,7 @@ async def serve(
 
 
 def run(settings: Settings, *, ui_url: str | None = None, on_ready: Callable[[str], None] | None = None) -> None:
-    """`serve` in a new event loop: uvloop's where it is installed, which it is on everything but Windows."""
+    """`serve` in a new event loop: uvloop's where it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(settings, ui_url=ui_url, on_ready=on_ready))
 
@@ -154,12 +156,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _stop_signal() -> asyncio.Event:
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set, for the duration of the block."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stopped.set)
-        except NotImplementedError:  # Windows has no signal handlers in the loop
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
-    return stopped
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        yield stopped
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

@@ -160,6 +160,8 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    qdrant_api_key: SecretStr | None = None
+    """Key of the Qdrant server, if it wants one; from the environment only."""
     api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(parse_api_keys)] = ()
     """Accepted API keys. Without any, the gateway serves everyone on loopback as tenant `local`."""
 
@@ -185,6 +187,10 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
 
 
+SECRETS = frozenset({"api_keys", "qdrant_api_key"})
+"""Settings that are read from the environment only."""
+
+
 def settings_file() -> Path:
     """The settings file in force; it need not exist."""
     return Path(os.environ.get("HOLDFAST_CONFIG", "config/holdfast.toml"))
@@ -203,9 +209,10 @@ def load_settings(**overrides: Any) -> Settings:
     if "HOLDFAST_CONFIG" in os.environ and not path.is_file():
         raise ConfigurationError(f"HOLDFAST_CONFIG names {str(path)!r}, which is not a file.")
     try:
-        if path.is_file() and "api_keys" in tomllib.loads(path.read_text(encoding="utf-8")):
+        written = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for secret in SECRETS & set(written):
             raise ConfigurationError(
-                f"{path}: `api_keys` is a secret and does not belong in a file; set HOLDFAST_API_KEYS instead."
+                f"{path}: `{secret}` is a secret and does not belong in a file; set HOLDFAST_{secret.upper()} instead."
             )
         return Settings(**overrides)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

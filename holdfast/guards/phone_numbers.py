@@ -66,6 +66,9 @@ _AMOUNT_AFTER = re.compile(
 def find_phone_numbers(text: str) -> list[Span]:
     """Find telephone numbers, international and national, with extensions.
 
+    Other identifiers in the same layout (a US social security number, a house number beside a postal code) are found
+    too: to hide one of those under the wrong name does less harm than to send it out.
+
     Args:
         text: A text; blank out what is known to be something else (cards, IBANs, addresses) before.
 

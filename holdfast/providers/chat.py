@@ -52,10 +52,29 @@ def request_body(call: ModelCall, max_tokens_field: MaxTokensField) -> dict[str,
             "json_schema": {
                 "name": _schema_name(call.output_schema),
                 "schema": call.output_schema,
-                "strict": True,
+                "strict": _may_be_strict(call.output_schema),
             },
         }
     return body
+
+
+def _may_be_strict(schema: Any) -> bool:
+    """Whether a schema fits OpenAI's strict mode, which answers 400 to open objects and to optional properties.
+
+    Source: OpenAI, "Structured model outputs", supported schemas. What does not fit is sent as a hint; the reply is
+    validated either way.
+    """
+    if isinstance(schema, list):
+        return all(_may_be_strict(item) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    properties = schema.get("properties")
+    if isinstance(properties, dict) or schema.get("type") == "object":
+        required = schema.get("required", [])
+        closed = schema.get("additionalProperties") is False
+        if not closed or not isinstance(required, list) or set(properties or {}) - set(required):
+            return False
+    return all(_may_be_strict(value) for value in schema.values())
 
 
 def _schema_name(schema: Mapping[str, Any]) -> str:

@@ -316,6 +316,15 @@ async def test_readiness_names_a_missing_worker(engine: Engine, deserted: Engine
     assert "none polls task queue 'nobody-polls-this'" in (await deserted.missing())[0]
 
 
+async def test_an_engine_that_is_set_up_otherwise_is_unavailable_with_the_reason(
+    temporal_server: TemporalServer,
+) -> None:
+    elsewhere = Engine(await connect_client(temporal_server.address, "nowhere"), EngineSettings())
+    with pytest.raises(Unavailable, match=r"nowhere.*holdfast doctor"):
+        await elsewhere.submit(request())
+    assert "nowhere" in (await elsewhere.missing())[0]
+
+
 async def test_a_server_that_does_not_answer_is_unavailable(unused_tcp_port: int) -> None:
     with pytest.raises(Unavailable, match="No Temporal server answers"):
         await connect_client(f"127.0.0.1:{unused_tcp_port}", "default")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.submission import keyed_id, new_id
+from gateway.submission import digest, keyed_id, new_id
 from holdfast.configuration import Configuration
 from holdfast.contracts import Answer, AnswerDocument, Citation, ContentRef, Status, Usage
 from holdfast.ledger import FinishedRequest, Ledger
@@ -132,12 +132,13 @@ async def test_the_same_key_of_another_tenant_is_another_request(guarded: Edge) 
 
 
 async def test_a_key_claimed_by_a_gateway_that_died_starts_its_request_when_it_comes_again(edge: Edge) -> None:
-    await edge.ask(GOOD, Idempotency_Key="k-1")
-    edge.engine.executions.clear()
-    again = await edge.ask(GOOD, Idempotency_Key="k-1")
-    assert again.status_code == 202
-    first, second = edge.engine.submitted
-    assert first.id == second.id
+    request_id = keyed_id("req_", "local", "k-1")
+    await edge.ledger.submissions.claim("local", "k-1", body_sha256=digest(GOOD), request_id=request_id)
+    assert (await edge.ask(GOOD, Idempotency_Key="k-1")).status_code == 202
+    [request] = edge.engine.submitted
+    assert request.id == request_id
+    # The claim may have stored the texts of an older version of the agent.
+    assert await edge.ledger.contents.get("local", request.plan.instructions) == "Answer briefly."
 
 
 async def test_a_key_outlives_the_engines_retention(edge: Edge) -> None:

@@ -1,15 +1,20 @@
 """Serving over real sockets."""
 
 import asyncio
+import os
+import signal
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
 
-from gateway.server import base_url, serving
+from cli.temporal_server import TemporalServer
+from gateway.server import base_url, serve, serving
 from holdfast.configuration import Configuration
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.ledger import Ledger
+from holdfast.settings import EngineSettings, GatewaySettings, LedgerSettings, Settings
 from tests.gateway.recorded import opened
 
 GOOD = {"agent": "writer", "input": "Why?"}
@@ -60,6 +65,40 @@ async def test_an_oversize_body_is_answered_while_it_is_still_being_sent(
         )
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
         writer.close()
+
+
+async def test_a_gateway_of_its_own_serves_until_it_is_told_to_stop(
+    temporal_server: TemporalServer, tmp_path: Path, configuration: Configuration
+) -> None:
+    settings = Settings(
+        config_dir=tmp_path,
+        engine=EngineSettings(address=temporal_server.address, task_queue="no-worker-here"),
+        gateway=GatewaySettings(port=0),
+        ledger=LedgerSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"),
+    )
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving_alone = asyncio.create_task(serve(settings, on_ready=url.set_result))
+    async with httpx.AsyncClient(base_url=await url) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        missing = (await http.get("/readyz")).json()["missing"]
+        accepted = (await http.post("/v1/requests", json=GOOD)).json()
+        shown = (await http.get(accepted["links"]["self"])).json()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving_alone
+    assert [line.split(":")[0] for line in missing] == ["worker"]
+    assert (shown["status"], shown["agent"], shown["user"]) == ("running", "writer", "local")
+
+
+async def test_a_gateway_without_an_engine_says_where_it_looked(
+    tmp_path: Path, configuration: Configuration, unused_tcp_port: int
+) -> None:
+    settings = Settings(
+        config_dir=tmp_path,
+        engine=EngineSettings(address=f"127.0.0.1:{unused_tcp_port}"),
+        ledger=LedgerSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"),
+    )
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{unused_tcp_port}.*HOLDFAST_ENGINE__ADDRESS"):
+        await serve(settings)
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,8 @@ def test_dates_amounts_and_other_numbers_are_no_telephone_numbers(text: str) -> 
 
 
 def test_a_telephone_number_beside_a_card_is_still_found() -> None:
-    text = "4111 1111 1111 1111 0496 46 46 70"
-    assert found(text) == [("CARD", "4111 1111 1111 1111"), ("PHONE", "0496 46 46 70")]
+    text = "4111 1111 1111 1111 212-555-0143"
+    assert found(text) == [("CARD", "4111 1111 1111 1111"), ("PHONE", "212-555-0143")]
 
 
 def test_numbers_in_a_row_are_found_one_by_one() -> None:
@@ -208,11 +208,10 @@ def test_a_detector_is_built_without_the_network(monkeypatch: pytest.MonkeyPatch
     assert PersonalDataDetector().detect("jo@example.com") == (Span(0, 14, "EMAIL"),)
 
 
-def test_detecting_logs_nothing_of_the_text(caplog: pytest.LogCaptureFixture) -> None:
+def test_building_and_detecting_log_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
-        _DETECTOR.detect("GB29NWBK60161331926819 jo@example.com")
-    assert "GB29" not in caplog.text
-    assert "jo@" not in caplog.text
+        PersonalDataDetector().detect("GB29NWBK60161331926819 jo@example.com")
+    assert caplog.records == []
 
 
 def test_many_threads_share_one_detector_that_is_built_once() -> None:

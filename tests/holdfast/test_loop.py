@@ -39,7 +39,8 @@ setups = st.builds(
 def answers(command: loop.LoopCommand, draw: st.DataObject, setup: Setup) -> loop.LoopTick:
     """Anything the world may say to a command."""
     if draw.draw(st.integers(0, 30)) == 0:
-        return draw.draw(st.sampled_from([loop.DeadlinePassed(), loop.StepFailed("step", "it broke")]))
+        endings: list[loop.LoopTick] = [loop.DeadlinePassed(), loop.StepFailed("step", "it broke")]
+        return draw.draw(st.sampled_from(endings))
     match command:
         case loop.ChooseDeployment(excluded=excluded):
             left = [name for name in setup.deployments if name not in excluded]

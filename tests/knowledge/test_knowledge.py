@@ -37,6 +37,15 @@ async def test_an_ingested_document_is_found_and_its_offsets_quote_it(knowledge:
     assert [passage.score for passage in found] == sorted((passage.score for passage in found), reverse=True)
 
 
+async def test_each_passage_is_kept_with_its_own_vector(knowledge: Knowledge) -> None:
+    texts = {"a.md": "red apples", "b.md": "green pears", "c.md": "yellow plums"}
+    await knowledge.ingest("acme", "docs", [Document(source, text) for source, text in texts.items()])
+    for source, text in texts.items():
+        (best,) = await knowledge.retrieve("acme", "docs", text, 1)
+        assert best.source == source
+        assert best.score == pytest.approx(1, abs=1e-5)
+
+
 async def test_a_document_ingested_again_replaces_itself(knowledge: Knowledge, store: KnowledgeStore) -> None:
     await knowledge.ingest("acme", "docs", [Document("a.md", "old words"), Document("b.md", "other words")])
     report = await knowledge.ingest("acme", "docs", [Document("a.md", "new words")])

@@ -44,12 +44,33 @@ def test_temperature_seed_and_the_older_limit_field_are_sent_when_asked_for() ->
     [(None, "reply"), ("Support ticket (v2)", "Support_ticket_v2"), ("x" * 100, "x" * 64), ("票", "reply")],
 )
 def test_an_output_schema_becomes_a_strict_response_format_with_a_lawful_name(title: str | None, name: str) -> None:
-    schema: dict[str, Any] = {"type": "object"} | ({"title": title} if title else {})
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False} | ({"title": title} if title else {})
     call = ModelCall("m", (), 7, "q", output_schema=schema)
     assert request_body(call, "max_tokens")["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": name, "schema": schema, "strict": True},
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "strict"),
+    [
+        ({}, True),
+        ({"additionalProperties": True}, False),
+        ({"required": []}, False),
+        ({"properties": {"a": {"type": "object"}}}, False),
+        ({"properties": {"a": {"anyOf": [{"type": "string"}, {"type": "object"}]}}}, False),
+    ],
+)
+def test_a_schema_that_strict_mode_would_refuse_is_sent_as_a_hint(changes: dict[str, Any], strict: bool) -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    body = request_body(ModelCall("m", (), 7, "q", output_schema=schema | changes), "max_tokens")
+    assert body["response_format"]["json_schema"]["strict"] is strict
 
 
 def test_chunks_fold_into_text_and_one_completed() -> None:

@@ -136,6 +136,27 @@ async def test_the_heading_above_a_sentence_counts_as_its_topic() -> None:
     assert reply == "Write to the accounting office once a year. [1]"
 
 
+FOUR_ON_INVOICES = """{first} Accountants keep paper invoices safe. Auditors check old invoices yearly.
+{last}"""
+
+
+def test_a_question_for_a_quantity_prefers_the_sentence_with_a_number() -> None:
+    text = FOUR_ON_INVOICES.format(
+        first="Customers print their invoices themselves.", last="Archives hold invoices 10 years."
+    )
+    quotes = [sentence for _, sentence in best_sentences("How long are invoices stored?", [passage(text)])]
+    assert "Archives hold invoices 10 years." in quotes
+
+
+def test_a_sentence_that_leans_on_the_one_before_gives_way_to_one_that_stands_alone() -> None:
+    text = FOUR_ON_INVOICES.format(
+        first="They print invoices themselves somehow.", last="Archives hold many invoices underground."
+    )
+    quotes = [sentence for _, sentence in best_sentences("Where are invoices stored?", [passage(text)])]
+    assert "They print invoices themselves somehow." not in quotes
+    assert len(quotes) == 3
+
+
 async def test_a_repeated_sentence_is_quoted_once() -> None:
     twice = passage("The office closes at 18:00 on Fridays.")
     reply, _ = await answer(call("When does the office close on Fridays?", (twice, twice)))
