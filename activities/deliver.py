@@ -50,7 +50,7 @@ class Deliver:
             ),
             document=document,
             reuse=reuse,
-            forget_vault=True,
+            forget_vault=given.private,
         )
         answer = finished.answer
         return Delivered(document=answer.document, usage=answer.usage, attempts=answer.attempts)

@@ -354,7 +354,7 @@ class Engine:
             handle = self._client.get_workflow_handle(request_id, run_id=run_id)
             with _calling("wait for the request"):
                 async for event in handle.fetch_history_events(wait_new_event=True):
-                    if event.event_type in _CLOSING or False:
+                    if event.event_type in _CLOSING or _status_in(event) == Status.WAITING:
                         yield
                     successor = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
             if not successor:

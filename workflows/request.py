@@ -308,6 +308,7 @@ class RequestWorkflow:
                 continue
             await self._start_over_if_long()
         self._status = Status.RUNNING
+        workflow.upsert_search_attributes([attributes.STATUS.value_set(Status.RUNNING)])
         match self._desk.verdict:
             case approval.Release(content=released):
                 return loop.Approved(released)

@@ -1,5 +1,6 @@
 """`/v1/approvals`: what waits for a person, and the person's decision."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
@@ -82,6 +83,8 @@ async def _shown(gateway: Gateway, execution: Execution, user: str) -> dict[str,
     except ContentMissing:
         content, rest = None, []
     passages = _PASSAGES.validate_json(rest[0]) if rest else []
+    spent = (await gateway.ledger.attempts.totals(execution.request_id)).usage
+    execution = replace(execution, tokens=spent.total_tokens, cost_usd=spent.cost_usd)
     return representations.approval(execution, content, passages, gateway.links) | {
         "may_decide": question.rule.requester_may_decide or question.requested_by != user
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, bindparam, or_, select
 
 from holdfast.errors import Outcome
 from holdfast.ledger.database import Database
@@ -63,9 +63,11 @@ class Health:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._select = select(deployment_health).where(deployment_health.c.deployment == bindparam("of_deployment"))
-        self._select_down = select(deployment_health).where(deployment_health.c.down_until.is_not(None))
+        self._select_troubled = select(deployment_health).where(
+            or_(deployment_health.c.down_until.is_not(None), deployment_health.c.consecutive_failures > 0)
+        )
         self._store = database.insert_or_replace(deployment_health)
-        self._cached: dict[str, Down] = {}
+        self._troubled: dict[str, Condition] = {}
         self._cached_at: datetime | None = None
 
     async def record(
@@ -81,10 +83,12 @@ class Health:
         """
         moment = now or datetime.now(UTC)
         key = {"of_deployment": deployment}
+        if outcome is Outcome.OK and deployment not in await self._refreshed(moment):
+            return  # The common case, a success of a healthy deployment, asks nothing of the database.
         async with self._database.read() as reading:
             before = _condition((await reading.execute(self._select, key)).one_or_none())
         if after(before, outcome, moment, retry_after) == before:
-            return  # The common case, a success of a healthy deployment, writes nothing.
+            return
         async with self._database.write() as connection:
             await self._database.lock(connection, f"holdfast.health.{deployment}")
             before = _condition((await connection.execute(self._select, key)).one_or_none())
@@ -103,12 +107,20 @@ class Health:
     async def down(self, now: datetime | None = None) -> dict[str, Down]:
         """The deployments that are down at `now`; what other processes recorded shows within a second."""
         moment = now or datetime.now(UTC)
+        return {
+            deployment: Down(condition.down_until, condition.reason or "")
+            for deployment, condition in (await self._refreshed(moment)).items()
+            if condition.down_until is not None and condition.down_until > moment
+        }
+
+    async def _refreshed(self, moment: datetime) -> dict[str, Condition]:
+        """The deployments with failures on record, at most a second old."""
         if self._cached_at is None or not timedelta(0) <= moment - self._cached_at < CACHE_FOR:
             async with self._database.read() as reading:
-                rows = await reading.execute(self._select_down)
-            self._cached = {row.deployment: Down(row.down_until, row.reason) for row in rows}
+                rows = await reading.execute(self._select_troubled)
+            self._troubled = {row.deployment: _condition(row) for row in rows}
             self._cached_at = moment
-        return {deployment: down for deployment, down in self._cached.items() if down.until > moment}
+        return self._troubled
 
 
 def _down(condition: Condition, until: datetime, reason: str) -> Condition:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 from holdfast.contracts import ContentRef
+from holdfast.errors import InvalidInput
 from holdfast.ledger.answers import Answers, ExactAnswer
 from holdfast.ledger.attempts import Attempts
-from holdfast.ledger.contents import CACHE_BYTES, Contents
+from holdfast.ledger.contents import CACHE_BYTES, Contents, digest_of
 from holdfast.ledger.database import Database
 from holdfast.ledger.health import Health
 from holdfast.ledger.requests import FinishedRequest, Requests
@@ -80,16 +81,17 @@ class Ledger:
         tenant, request_id = finished.tenant, finished.answer.request_id
         async with self.database.write() as connection:
             await self.database.lock(connection, f"holdfast.requests.{request_id}")
-            earlier = await self.requests.get(tenant, request_id, connection=connection)
-            if earlier is not None:
-                return earlier
             totals = await self.attempts.totals(request_id, connection=connection)
-            reference = None
-            if document is not None:
-                reference = await self.contents.put(tenant, document, connection=connection)
+            reference = None if document is None else digest_of(document).reference
             update = {"document": reference, "usage": totals.usage, "attempts": totals.attempts}
             stored = replace(finished, answer=finished.answer.model_copy(update=update))
-            await self.requests.finish(stored, connection=connection)
+            if not await self.requests.finish(stored, connection=connection):
+                earlier = await self.requests.get(tenant, request_id, connection=connection)
+                if earlier is None:
+                    raise InvalidInput(f"Request {request_id} is another tenant's.", field="request_id")
+                return earlier
+            if document is not None:
+                await self.contents.put(tenant, document, connection=connection)
             if reuse is not None:
                 exact = ExactAnswer(reuse.content, reuse.passages, request_id)
                 await self.answers.store(

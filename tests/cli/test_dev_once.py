@@ -40,14 +40,15 @@ def project(tmp_path: Path) -> Path:
 @contextmanager
 def dev(project: Path, environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`holdfast dev`, killed at the end if it still runs or hangs."""
-    process = subprocess.Popen(
-        [HOLDFAST, "dev", *ANY_PORT, *arguments],
-        cwd=project,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=(project / "stderr").open("w", encoding="utf-8"),
-    )
+    with (project / "stderr").open("w", encoding="utf-8") as stderr:
+        process = subprocess.Popen(
+            [HOLDFAST, "dev", *ANY_PORT, *arguments],
+            cwd=project,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
     watchdog = threading.Timer(PATIENCE_SECONDS, process.kill)
     watchdog.start()
     try:
@@ -131,14 +132,6 @@ def test_a_temporal_server_that_dies_is_said_to_have_and_ends_with_1(
     error = (project / "stderr").read_text(encoding="utf-8")
     assert "The Temporal server has died. Last lines of" in error
     assert "temporal.log" in error
-
-
-def test_dev_without_documents_says_what_to_do(tmp_path: Path, environment: dict[str, str]) -> None:
-    with dev(tmp_path, environment, "--once") as process:
-        assert process.wait() == 1
-    error = (tmp_path / "stderr").read_text(encoding="utf-8")
-    assert "neither documents in docs/ nor a README.md" in error
-    assert "holdfast ingest PATH" in error
 
 
 def _locked(path: Path) -> bool:

@@ -64,8 +64,8 @@ async def test_the_inbox_shows_exactly_what_a_decision_is_about(guarded: Edge) -
         "opened_at": "2026-01-01T09:00:00Z",
         "deadline": "2026-01-02T09:00:00Z",
         "round": 1,
-        "tokens": None,
-        "cost_usd": None,
+        "tokens": 0,
+        "cost_usd": "0",
         "links": {
             "request": f"/v1/requests/{request_id}",
             "decide": f"/v1/approvals/{request_id}/decisions",

@@ -206,7 +206,7 @@ async def test_the_inbox_shows_what_the_user_may_decide_nearest_deadline_first(e
     tenant = new_id("tenant_")
     later = await waiting(engine, request(tenant=tenant, approvers=("bob",)))
     sooner = await waiting(engine, request(tenant=tenant, approvers=("*",), session="hurries"))
-    others = await waiting(engine, request(tenant=tenant, approvers=("carol",)))
+    others = await waiting(engine, request(tenant=tenant, approvers=("carol", "bob smith")))
     await listed(engine, tenant, later.id, sooner.id, others.id)
     found = await engine.approvals(tenant, "bob", 10)
     assert [execution.request_id for execution in found] == [sooner.id, later.id]
