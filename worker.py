@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+import uvloop
 from temporalio.client import Client
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -32,6 +33,7 @@ from holdfast.configuration import Configuration, Deployment, load_configuration
 from holdfast.errors import HoldfastError
 from holdfast.guards import Sanitizer
 from holdfast.knowledge import Embedder, Knowledge, MiniLM, open_store
+from holdfast.leaving import leave
 from holdfast.ledger import Ledger
 from holdfast.prices import Prices
 from holdfast.providers import Extractive, HttpStream, OpenAICompatible, Provider, Timeouts
@@ -234,7 +236,8 @@ async def main() -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     except HoldfastError as error:
         print(f"The worker cannot start. {error}", file=sys.stderr)
-        sys.exit(1)
+        leave(1)
+    leave(0)

@@ -8,7 +8,6 @@ import contextlib
 import cProfile
 import os
 import signal
-import sys
 
 import uvloop
 
@@ -17,6 +16,7 @@ from gateway.app import create_app
 from gateway.engine import Engine
 from gateway.server import serving
 from holdfast.configuration import load_configuration
+from holdfast.leaving import leave
 from holdfast.settings import load_settings
 from workflows.connection import connect_client
 
@@ -50,6 +50,4 @@ if __name__ == "__main__":
     if profile:
         profile.disable()
         profile.dump_stats(os.environ["BENCH_PROFILE"])
-    sys.stdout.flush()
-    # The SDK's core may abort a process that ends right after its last call.
-    os._exit(0)
+    leave(0)

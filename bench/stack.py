@@ -43,6 +43,8 @@ class Stack:
     gateway: str
     simulator: str
     temporal: TemporalServer
+    ledger: Path
+    """The SQLite file."""
     pids: dict[str, int]
     """Process ids by role, for reading their CPU time."""
 
@@ -77,6 +79,7 @@ async def running(*, profile: str | None = None, simulator_profile: str = "") ->
             gateway,
             url,
             temporal,
+            directory / "holdfast.db",
             {"temporal": temporal.pid or 0, "simulator": simulator.pid, "application": application.pid},
         )
 

@@ -4,7 +4,6 @@ Nothing heavy is imported here: a verb that needs the engine, the models or the 
 `holdfast --help` and the verbs that only speak HTTP start at once.
 """
 
-import os
 import sys
 import traceback
 from typing import NoReturn
@@ -15,6 +14,7 @@ from typer.exceptions import Exit, TyperException
 from cli import approvals, dev, doctor, ingest, requests, serve
 from cli.output import Problem, report
 from holdfast.errors import HoldfastError
+from holdfast.leaving import leave
 
 app = typer.Typer(
     name="holdfast",
@@ -40,7 +40,7 @@ def run() -> NoReturn:
         code = execute(sys.argv[1:])
     except BrokenPipeError:  # the reader (`| head`) has gone
         code = 1
-    _leave(code)
+    leave(code)
 
 
 def execute(arguments: list[str]) -> int:
@@ -74,35 +74,6 @@ def execute(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception:
-        # A fault of ours. Letting it out would end the process on the interpreter's own path; see `_leave`.
+        # A fault of ours. Letting it out would end the process on the interpreter's own path; see `leave`.
         traceback.print_exc()
         return report(Problem("Holdfast failed; standard error says where."), as_json=as_json) if as_json else 1
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process so that the exit code is the command's own.
-
-    A process that ends right after its last call of the Temporal SDK aborts in the interpreter's own shutdown in 15 to
-    30 of 100 runs (exit 134, `PyGILState_Release`, temporalio 1.35): after flushing, that shutdown is skipped.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:  # the interpreter would complain of it once more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if "temporalio" not in sys.modules:
-        sys.exit(code)
-    _flush_telemetry()
-    os._exit(code)
-
-
-def _flush_telemetry() -> None:
-    if "opentelemetry.sdk.trace" not in sys.modules:
-        return
-    # Only a verb that has set telemetry up has loaded the SDK, and only then is there something to flush.
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()

@@ -7,9 +7,11 @@ import ipaddress
 from collections.abc import Sequence
 from datetime import timedelta
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
+from temporalio.exceptions import ApplicationError
 from temporalio.runtime import Runtime
 from temporalio.service import GrpcCompression
 
@@ -25,7 +27,23 @@ class CompactPayloadConverter(PydanticPayloadConverter):
         super().__init__(ToJsonOptions(exclude_unset=True))
 
 
-DATA_CONVERTER = DataConverter(payload_converter_class=CompactPayloadConverter)
+class BriefFailureConverter(DefaultFailureConverter):
+    """Leaves the stack trace out of failures that are raised on purpose.
+
+    It would tell where our own code makes the message, at a kilobyte for each attempt, with the paths of the worker's
+    machine. A bug in workflow code keeps its trace.
+    """
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """Convert as the SDK does, then cut."""
+        super().to_failure(exception, payload_converter, failure)
+        if isinstance(exception, ApplicationError):
+            failure.stack_trace = ""
+
+
+DATA_CONVERTER = DataConverter(
+    payload_converter_class=CompactPayloadConverter, failure_converter_class=BriefFailureConverter
+)
 """The converter of every client, worker and replayer."""
 
 

@@ -1,15 +1,11 @@
-"""An installation whose rooms are processes of their own and may be killed: worker, gateway, Temporal server.
+"""An installation whose rooms are processes of their own and get killed: worker, gateway, Temporal server.
 
-The simulated model runs in the test's process, because it is not Holdfast and its bill has to be read.
+The simulated model runs in the test's process, because it is not Holdfast's, and its bill has to be read.
 """
 
 import asyncio
-import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import temporalio.client
 
 from cli.temporal_server import TemporalServer
-from holdfast.contracts import Status
-from holdfast.ledger import Attempt, Ledger
+from holdfast.ledger import Ledger
 from simulator.program import Profile
 from simulator.server import Simulator
-from tests.chaos.client import Client
+from tests.chaos.client import POLL_SECONDS, Client
+from tests.chaos.processes import Mortal
 from tests.house import write_config
-
-ROOT = Path(__file__).parents[2]
-TENANT = "local"
 
 _AGENT = """
 deployments = ["%s"]
@@ -47,7 +41,7 @@ AGENTS = {
 }
 """Each walks through every step. The undisturbed twins neither use nor leave answers to be recalled."""
 
-# Slow enough that a kill can come while an answer is being written.
+# Slow enough that a kill comes while an answer is being written.
 MODELS = Profile.read(
     {
         "default": {"token_ms": 20},
@@ -57,16 +51,20 @@ MODELS = Profile.read(
 
 SETTINGS = """
 config_dir = "{config}"
+
 [engine]
 address = "{address}"
 task_queue = "chaos"
 workflow_task_timeout = "2s"
 sticky_timeout = "1s"
 heartbeat_timeout = "3s"
+
 [gateway]
 port = {port}
+
 [ledger]
 url = "{ledger}"
+
 [knowledge]
 path = "{directory}/knowledge"
 """
@@ -79,98 +77,31 @@ DOCUMENTS = {
     "log.md": "The log keeps what was done, by whom and when. No page of the log is ever torn out.",
 }
 
-
-class Mortal:
-    """A process that can die and be started again; see `tests.chaos.mortal`.
-
-    Args:
-        role: `worker` or `gateway`.
-        plan: The file that names the point to die at.
-        log: Where the process writes.
-    """
-
-    def __init__(self, role: str, plan: Path, log: Path) -> None:
-        self._role = role
-        self._plan = plan
-        self._nursery: Process | None = None
-        self._pid = 0
-        self._end: asyncio.Task[int] | None = None
-        self.log = log
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._end is not None and not self._end.done()
-
-    async def start(self, settings: Path) -> None:
-        """Bring it to life; the first time this imports everything."""
-        if self._nursery is None:
-            with self.log.open("ab") as log:
-                self._nursery = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "tests.chaos.mortal", self._role, str(self._plan), str(self.log)),
-                    cwd=self.log.parent,
-                    env={**os.environ, "PYTHONPATH": str(ROOT), "HOLDFAST_CONFIG": str(settings)},
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    stderr=log,
-                )
-        assert self._nursery.stdin is not None
-        self._nursery.stdin.write(b"\n")
-        self._pid = await self._told()
-        self._end = asyncio.create_task(self._told())
-
-    async def died(self) -> int:
-        """Wait for its death.
-
-        Returns:
-            The exit code; negative for a signal.
-        """
-        assert self._end is not None
-        return await asyncio.shield(self._end)
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self.alive:
-            os.kill(self._pid, signal.SIGKILL)
-
-    async def aclose(self) -> None:
-        """End it and its parent for good."""
-        self.kill()
-        if self._nursery is not None and self._nursery.stdin is not None:
-            self._nursery.stdin.close()
-            await self._nursery.wait()
-        if self._end is not None:
-            await self._end
-
-    async def _told(self) -> int:
-        assert self._nursery is not None
-        assert self._nursery.stdout is not None
-        line = await self._nursery.stdout.readline()
-        assert line, f"The {self._role}'s parent has died; see {self.log}."
-        return int(line)
+FROM_OUTSIDE = {
+    "approve:waiting": "waiting",
+    "gateway:accepted": "accepted",
+    "gateway:generating": "generating",
+    "server:accepted": "accepted",
+    "server:generating": "generating",
+    "server:waiting": "waiting",
+    "server:decided": "decided",
+}
+"""Points that are no line of the victim's code: what the client or the provider sees when the kill comes."""
 
 
 @dataclass
 class Installation:
     """All rooms of one installation."""
 
-    directory: Path
+    plan: Path
+    """The file that names the point to die at."""
     server: TemporalServer
     worker: Mortal
     gateway: Mortal
     simulator: Simulator
     ledger: Ledger
+    engine: temporalio.client.Client
     http: httpx.AsyncClient
-
-    @property
-    def settings(self) -> Path:
-        """The settings file of all processes."""
-        return self.directory / "holdfast.toml"
-
-    @property
-    def plan(self) -> Path:
-        """The file that names the point to die at."""
-        return self.directory / "kill.plan"
 
     @property
     def logs(self) -> tuple[Path, ...]:
@@ -178,26 +109,86 @@ class Installation:
         return self.server.log, self.gateway.log, self.worker.log
 
     async def revive(self) -> None:
-        """Start what is dead, and forget plans."""
+        """Start what is dead, and forget the plan."""
         self.plan.unlink(missing_ok=True)
-        self.plan.with_suffix(".claimed").unlink(missing_ok=True)
+        self._claimed.unlink(missing_ok=True)
         if not self.server.running:
             await self.server.start()
         for mortal in (self.gateway, self.worker):
             if not mortal.alive:
-                await mortal.start(self.settings)
+                await mortal.start()
 
-    async def kill_at(self, points: Sequence[str], client: Client) -> None:
-        """Let the processes die at the points, one after the other, and start each again.
+    async def deaths(self, points: Sequence[str], client: Client) -> AsyncIterator[str]:
+        """Kill at the points, one after the other, and start the victim again after each.
 
         The first point is planned before this waits for anything.
+
+        Args:
+            points: Where; see `FROM_OUTSIDE` and `tests.chaos.mortal`.
+            client: The client of the request that is disturbed.
+
+        Yields:
+            Each point, while the victim is dead.
         """
-        for point in points:
-            victim, _, moment = point.partition(":")
-            within = await self._killed_from_outside(victim, moment, client)
-            if within:
-                continue
-        raise NotImplementedError
+        self._arm(points[0], client)
+        for point, following in zip(points, [*points[1:], None], strict=True):
+            if point in FROM_OUTSIDE:
+                await self._moment(FROM_OUTSIDE[point], client)
+            await self._death(point)
+            yield point
+            if following:
+                self._arm(following, client)
+            await self._start(point)
+            client.may_decide.set()
+
+    @property
+    def _claimed(self) -> Path:
+        return self.plan.with_suffix(".claimed")
+
+    def _victim(self, point: str) -> Mortal | None:
+        """The process to die, `None` for the server."""
+        room = point.partition(":")[0]
+        return None if room == "server" else self.gateway if room == "gateway" else self.worker
+
+    async def _death(self, point: str) -> None:
+        victim = self._victim(point)
+        if victim is None:
+            self.server.kill()
+            assert not self.server.running
+            return
+        if point in FROM_OUTSIDE:
+            victim.kill()
+        assert await victim.died() == -signal.SIGKILL
+        if point not in FROM_OUTSIDE:
+            assert self._claimed.read_text() == point
+            self._claimed.unlink()
+
+    async def _start(self, point: str) -> None:
+        victim = self._victim(point)
+        await (self.server if victim is None else victim).start()
+
+    def _arm(self, point: str, client: Client) -> None:
+        if FROM_OUTSIDE.get(point) != "waiting":
+            client.may_decide.set()
+        if point not in FROM_OUTSIDE:
+            draft = self.plan.with_suffix(".draft")
+            draft.write_text(point)
+            draft.rename(self.plan)
+
+    async def _moment(self, name: str, client: Client) -> None:
+        if name == "generating":
+            await client.accepted.wait()
+            while not self._generating(client.request_id):  # noqa: ASYNC110 - the bill has no event
+                await asyncio.sleep(POLL_SECONDS)
+        else:
+            await {"accepted": client.accepted, "waiting": client.waiting, "decided": client.decided}[name].wait()
+
+    def _generating(self, request_id: str) -> bool:
+        return any(entry["completion_tokens"] and not entry["completed"] for entry in self.billed(request_id))
+
+    async def runs(self, request_id: str) -> int:
+        """How many runs of the request the engine has."""
+        return (await self.engine.count_workflows(f"WorkflowId = '{request_id}'")).count
 
     def billed(self, request_id: str) -> list[dict[str, Any]]:
         """The provider's bill for a request."""
@@ -206,3 +197,60 @@ class Installation:
             for entry in self.simulator.bill()["entries"]
             if str(entry["client_request_id"]).rpartition(".")[0] == request_id
         ]
+
+
+@asynccontextmanager
+async def open_installation(directory: Path) -> AsyncIterator[Installation]:
+    """Start every room, teach it the documents, and end every process at last."""
+    settings, plan, ledger_url = (
+        directory / "holdfast.toml",
+        directory / "kill.plan",
+        f"sqlite+aiosqlite:///{directory}/holdfast.db",
+    )
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            TemporalServer(port=0, ui=False, database=directory / "temporal.db", log=directory / "temporal.log")
+        )
+        simulator = await stack.enter_async_context(Simulator(profile=MODELS))
+        port = _free_port()
+        settings.write_text(
+            SETTINGS.format(
+                config=write_config(directory, simulator.url, AGENTS),
+                address=server.address,
+                port=port,
+                ledger=ledger_url,
+                directory=directory,
+            )
+        )
+        worker = Mortal("worker", settings, plan, directory / "worker.log")
+        stack.push_async_callback(worker.aclose)
+        gateway = Mortal("gateway", settings, plan, directory / "gateway.log")
+        stack.push_async_callback(gateway.aclose)
+        await asyncio.gather(worker.start(), gateway.start())
+        ledger = await Ledger.open(ledger_url)
+        stack.push_async_callback(ledger.aclose)
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60))
+        engine = await temporalio.client.Client.connect(server.address)
+        await _ready(http)
+        documents = [{"source": source, "text": text} for source, text in DOCUMENTS.items()]
+        reply = await http.post("/v1/collections/docs/documents?wait=60", json={"documents": documents})
+        assert reply.json().get("sources") == len(DOCUMENTS), reply.text
+        yield Installation(plan, server, worker, gateway, simulator, ledger, engine, http)
+
+
+async def _ready(http: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                if (await http.get("/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _free_port() -> int:
+    # Fixed for the whole test, because a gateway comes back at the address that its clients know.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

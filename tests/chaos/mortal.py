@@ -1,11 +1,11 @@
-"""A worker or a gateway that kills itself with SIGKILL at a planned point: `python -m tests.chaos.mortal ROLE PLAN LOG`.
+"""A worker or a gateway that kills itself with SIGKILL at a planned point.
 
-The product's own entry points run, with its own settings; only the embedding model is replaced, and methods are wrapped
-so that passing through them is noticed. A file names the point to die at, and whoever gets there first claims it, so
-every plan kills once.
+Run as `python -m tests.chaos.mortal worker|gateway PLAN LOG`. The product's own entry points run, with its own
+settings; only the embedding model is replaced, and methods are wrapped so that passing through them is noticed. The
+file PLAN names the point to die at, and whoever gets there first claims it, so every plan kills once.
 
 This process imports everything once. For every line it reads, it forks one child that serves, prints the child's
-process id, and when the child has died, its exit code: a restart costs no second of imports.
+process id, and when the child has died, its exit code: a restart costs no seconds of imports.
 """
 
 import asyncio
@@ -26,7 +26,6 @@ from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 import worker
-from activities.deliver import Deliver
 from cli.main import run as run_command
 from gateway.engine import Engine
 from holdfast.guards import Sanitizer
@@ -43,14 +42,14 @@ from holdfast.validation import Validator
 from tests.house import HashedWords
 from workflows.approval_desk import ApprovalDesk
 
-BEFORE = (
+BEFORE: tuple[tuple[type, str, str], ...] = (
     (Attempts, "settle", "generate:replied"),
     (ApprovalDesk, "_settle", "approve:deciding"),
     (Ledger, "finish", "deliver:inside"),
 )
 """Methods at whose beginning a point lies."""
 
-AFTER = (
+AFTER: tuple[tuple[type, str, str], ...] = (
     (Sanitizer, "sanitize", "sanitize:inside"),
     (Answers, "recall", "recall:inside"),
     (Knowledge, "retrieve", "retrieve:inside"),
@@ -60,7 +59,6 @@ AFTER = (
     (Validator, "check", "validate:inside"),
     (ApprovalDesk, "open", "approve:opening"),
     (ApprovalDesk, "_settle", "approve:decided"),
-    (Deliver, "_document", "deliver:composed"),
     (Ledger, "finish", "deliver:committed"),
     (Submissions, "claim", "gateway:claimed"),
     (Engine, "submit", "gateway:started"),
@@ -206,7 +204,7 @@ def _become(role: str, points: Points, log: Path) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel for SIGKILL at the parent's death, so that nothing outlives a killed test run. Source: prctl(2)."""
+    """Ask the kernel for SIGKILL at the parent's death: nothing outlives a killed test run. Source: prctl(2)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

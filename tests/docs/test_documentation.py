@@ -1,0 +1,240 @@
+"""What the documents say is true: snippets parse, the agent loads, commands exist, links lead somewhere."""
+
+import ast
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from cli.main import app
+from holdfast.configuration import AgentFile, ApprovalSettings, Deployment, LimitSettings, load_configuration
+from holdfast.contracts import Guards, Status
+from holdfast.errors import Outcome
+from holdfast.settings import Section, Settings
+from simulator.behaviour import Kind
+from simulator.program import Profile
+
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    [
+        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "PROMISES.md")),
+        *(REPOSITORY / "docs").rglob("*.md"),
+    ]
+)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_COMMAND = re.compile(r"(?<![\w./-])holdfast ((?:dev|gateway|[a-z]+)\b[^`\n]*)")
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced block."""
+
+    document: str
+    number: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document}-{self.number}"
+
+
+def text_of(document: Path) -> str:
+    """A document's text."""
+    return document.read_text(encoding="utf-8")
+
+
+def snippets(*languages: str) -> list[Snippet]:
+    """The fenced blocks of all documents in some languages."""
+    return [
+        Snippet(document.name, number, match[1], match[2])
+        for document in DOCUMENTS
+        for number, match in enumerate(_BLOCK.finditer(text_of(document)), start=1)
+        if match[1] in languages
+    ]
+
+
+def names_in_tables(document: str, heading: str) -> set[str]:
+    """The names in the first column of the first table below some words."""
+    text = text_of(REPOSITORY / "docs" / document)
+    below = text[text.index(heading) :].splitlines()
+    start = next(number for number, line in enumerate(below) if line.startswith("|---"))
+    rows = []
+    for line in below[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        rows.append(line.split("|")[1])
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+@pytest.mark.parametrize("snippet", snippets("toml", "json", "python"), ids=str)
+def test_every_snippet_parses(snippet: Snippet) -> None:
+    match snippet.language:
+        case "toml":
+            assert tomllib.loads(snippet.text)
+        case "json":
+            assert json.loads(snippet.text)
+        case _:
+            assert ast.parse(f"async def step(self):\n{_indented(snippet.text)}")
+
+
+@pytest.mark.parametrize("snippet", snippets("toml"), ids=str)
+def test_every_toml_snippet_is_accepted_by_what_reads_it(
+    snippet: Snippet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tomllib.loads(snippet.text)
+    if "prompt" in table:
+        config = write_config(tmp_path, snippet.text)
+        assert load_configuration(config).agent("documented").plan.deployments
+    elif "deployments" in table:
+        config = write_config(tmp_path, 'deployments = ["extractive"]\nprompt = "any.md"\n')
+        with (config / "models.toml").open("a", encoding="utf-8") as models:
+            models.write(snippet.text)
+        assert set(table["deployments"]) <= set(load_configuration(config).deployments)
+    elif "default" in table:
+        assert Profile.read(table).models
+    else:
+        file = tmp_path / "holdfast.toml"
+        file.write_text(snippet.text, encoding="utf-8")
+        monkeypatch.setenv("HOLDFAST_CONFIG", str(file))
+        assert Settings().model_fields_set == set(table)
+
+
+def test_the_agent_of_the_readme_asks_ann_or_bob_and_has_a_ceiling(tmp_path: Path) -> None:
+    (snippet,) = (snippet for snippet in snippets("toml") if snippet.document == "README.md")
+    agent = load_configuration(write_config(tmp_path, snippet.text)).agent("documented")
+    assert agent.plan.approval is not None
+    assert agent.plan.approval.approvers == ("ann", "bob")
+    assert str(agent.limits.cost_usd) == "0.05"
+
+
+def test_documented_keys_are_exactly_those_that_exist() -> None:
+    assert names_in_tables("agents.md", "## Keys") == set(AgentFile.model_fields) - {"approval", "limits", "guards"}
+    assert names_in_tables("agents.md", "`[approval]`") == set(ApprovalSettings.model_fields)
+    assert names_in_tables("agents.md", "`[limits]`") == set(LimitSettings.model_fields)
+    assert names_in_tables("agents.md", "`[guards]`") == set(Guards.model_fields)
+    timeouts = {f"timeouts.{name}" for name in ("connect", "first_token", "between_tokens", "total")}
+    assert names_in_tables("models.md", "## Keys") == set(Deployment.model_fields) - {"timeouts"} | timeouts
+    assert names_in_tables("operations.md", "| setting |") == set(all_settings())
+
+
+def test_documented_outcomes_statuses_and_kinds_are_exactly_those_that_exist() -> None:
+    assert names_in_tables("architecture.md", "| outcome |") == set(Outcome)
+    architecture = text_of(REPOSITORY / "docs" / "architecture.md")
+    statuses = architecture[architecture.index("A request ends in one of these statuses") :].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", statuses)) == set(Status)
+    models = text_of(REPOSITORY / "docs" / "models.md")
+    kinds = models[models.index("Kinds: ") :].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", kinds)) == set(Kind)
+
+
+def test_documented_commands_and_options_exist() -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, click.Group)
+    shown = [(document.name, words) for document in DOCUMENTS for words in _commands(text_of(document))]
+    assert len(shown) > 10
+    for document, words in shown:
+        command: click.Command = root
+        rest = list(words)
+        while isinstance(command, click.Group) and rest:
+            name = rest.pop(0)
+            assert name in command.commands, f"{document}: holdfast {' '.join(words)}"
+            command = command.commands[name]
+        known = {option for parameter in command.params for option in parameter.opts}
+        unknown = {word for word in rest if word.startswith("--")} - known - {"--help"}
+        assert not unknown, f"{document}: holdfast {' '.join(words)}"
+
+
+def test_every_verb_is_documented() -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, click.Group)
+    shown = {words[0] for document in DOCUMENTS for words in _commands(text_of(document))}
+    assert set(root.commands) <= shown
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", text_of(REPOSITORY / "Makefile"), flags=re.MULTILINE))
+    named = {name for document in DOCUMENTS for name in re.findall(r"(?:`| {4})make ([a-z]+)", text_of(document))}
+    assert {"run", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in _LINK.findall(text_of(document)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), target
+        assert file.is_relative_to(REPOSITORY), target
+        assert not anchor or anchor in set(_anchors(text_of(file))), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    rooms = r"(?:activities|bench|cli|config|docs|gateway|holdfast|simulator|temporal-dev|tests|workflows)"
+    named = re.findall(rf"(?<![\w./-])({rooms}/[\w./-]*\w)", text_of(document))
+    produced = ("bench/results", "config/holdfast.toml")
+    assert not [name for name in named if not (REPOSITORY / name).exists() and not name.startswith(produced)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_no_document_names_a_machine_or_a_package_host(document: Path) -> None:
+    text = text_of(document)
+    assert not re.search(r"(?<![\w.~:/-])/(?:work|home|root|tmp|usr|opt|Users)/", text)
+    assert not re.search(r"pypi|pythonhosted|download\.pytorch|index-url https?:|conda\.", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["timeline.png", "run-sheet.png"])
+def test_the_pictures_are_there_and_small(name: str) -> None:
+    picture = REPOSITORY / "docs" / "images" / name
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 400_000
+
+
+def write_config(directory: Path, agent: str) -> Path:
+    """A configuration with one agent, `documented`, and whatever files it names."""
+    config = directory / "config"
+    for name in ("agents", "prompts", "schemas"):
+        (config / name).mkdir(parents=True)
+    (config / "models.toml").write_text(text_of(REPOSITORY / "config" / "models.toml"), encoding="utf-8")
+    (config / "agents" / "documented.toml").write_text(agent, encoding="utf-8")
+    table = tomllib.loads(agent)
+    (config / "prompts" / table["prompt"]).write_text("Answer.\n", encoding="utf-8")
+    if schema := table.get("output_schema"):
+        (config / "schemas" / schema).write_text('{"type": "object"}', encoding="utf-8")
+    return config
+
+
+def all_settings() -> Iterator[str]:
+    """Dotted names of all settings."""
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from (f"{name}.{inner}" for inner in field.annotation.model_fields)
+        else:
+            yield name
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """The words after `holdfast` in code blocks and code spans."""
+    code = [match[2] for match in _BLOCK.finditer(text) if match[1] in ("sh", "")]
+    code += re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))
+    for piece in code:
+        for match in _COMMAND.finditer(piece):
+            yield shlex.split(match[1], comments=True)
+
+
+def _anchors(text: str) -> Iterator[str]:
+    for heading in re.findall(r"^#+ (.*)$", _BLOCK.sub("", text), flags=re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())

@@ -1,0 +1,290 @@
+"""Records one history for each path a request can take, for `test_replay.py`.
+
+Run by hand after a change that alters what workflows do, from the root of the repository:
+
+    python -m tests.workflows.record_histories [PATH ...]
+
+A change that makes an old history fail to replay breaks every run that is under way when it is deployed: guard it with
+`workflow.patched` and keep the old history beside the new one, unless nothing of the old kind can be running.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from unittest.mock import patch
+
+from temporalio.client import Client, WorkflowHistory
+
+import activities.generate
+from cli.temporal_server import TemporalServer
+from holdfast.contracts import Decision
+from tests.house import AGENTS, House, open_house
+from tests.workflows.recorded import CARD, DIRECTORY, DOCUMENT, EDIT, PERSON, QUESTION, REPLY
+from workflows.connection import DATA_CONVERTER
+
+RECORDER = "recorder"
+"""Identity of client and workers, which would else be process id and host name."""
+
+SHORT_HISTORY = {"limit.historyCount.suggestContinueAsNew": 20}
+"""So that a request with a few repairs has a history that is long."""
+
+_RULE = '[approval]\napprovers = ["ann", "bob"]\nwithin = "%s"\n'
+_PLAIN = 'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n'
+RECORDED_AGENTS = {
+    **AGENTS,
+    "briefly": _PLAIN + _RULE % "1s",
+    "trusting": _PLAIN + _RULE % "1s" + 'default = "approve"\n',
+    "heldjson": _PLAIN + 'output_schema = "point.json"\n' + _RULE % "4h" + "[limits]\nattempts = 9\nrepairs = 9\n",
+}
+
+VALID = {"kind": "ok", "content": json.dumps({"x": 1, "note": REPLY})}
+INVALID = {"kind": "ok", "content": json.dumps({"x": REPLY, "note": "", REPLY: 1})}
+SAID = {"kind": "ok", "content": f"{REPLY} holds."}
+
+
+async def plain(house: House) -> str:
+    house.simulator.script(SAID)
+    return await _ended(house, "plain", "completed")
+
+
+async def private(house: House) -> str:
+    house.simulator.script({"kind": "ok", "content": f"{REPLY} for <EMAIL_1>."})
+    return await _ended(house, "recalling", "completed", text=f"Write to {PERSON} about card {CARD}.")
+
+
+async def recall(house: House) -> str:
+    house.simulator.script(SAID)
+    await _ended(house, "recalling", "completed")
+    return await _ended(house, "recalling", "completed")
+
+
+async def documents(house: House) -> str:
+    await _ingest(house)
+    return await _ended(house, "docs", "completed", text=f"What does the {DOCUMENT} hold?")
+
+
+async def ingest(house: House) -> str:
+    return await _ingest(house)
+
+
+async def repair(house: House) -> str:
+    house.simulator.script(INVALID, VALID)
+    return await _ended(house, "json", "completed")
+
+
+async def approve(house: House) -> str:
+    request_id = await _held(house)
+    await _decide(house, request_id, "approve")
+    return await _ends(house, request_id, "completed")
+
+
+async def edit(house: House) -> str:
+    request_id = await _held(house)
+    await _decide(house, request_id, "edit", payload=f"Better {EDIT}.")
+    return await _ends(house, request_id, "completed")
+
+
+async def reject(house: House) -> str:
+    request_id = await _held(house)
+    await _decide(house, request_id, "reject", reason="not yet")
+    return await _ends(house, request_id, "rejected")
+
+
+async def signal(house: House) -> str:
+    request_id = await _held(house)
+    handle = house.client.get_workflow_handle(request_id)
+    content = (await house.waiting(request_id))["content_sha256"]
+    for actor in ("eve", "ann"):
+        said = {"decision": "approve", "actor": actor, "content_sha256": content}
+        await handle.signal("decide", Decision.model_validate(said))
+    return await _ends(house, request_id, "completed")
+
+
+async def timeout(house: House) -> str:
+    return await _ends(house, await _held(house, "briefly"), "rejected")
+
+
+async def timeout_approve(house: House) -> str:
+    return await _ends(house, await _held(house, "trusting"), "completed")
+
+
+async def expire(house: House) -> str:
+    house.simulator.script(SAID)
+    return await _ends(house, await _held(house, "held", limits={"deadline": "2s"}), "expired")
+
+
+async def retry(house: House) -> str:
+    limited = {"kind": "rate_limited", "retry_after": 0.2, "retry_after_format": "milliseconds"}
+    house.simulator.script(limited, SAID)
+    return await _ended(house, "plain", "completed")
+
+
+async def wait(house: House) -> str:
+    """A Retry-After too long for the activity; the bound is lowered instead of waiting for a minute."""
+    house.simulator.script({"kind": "rate_limited", "retry_after": 1}, SAID)
+    with patch.object(activities.generate, "LONGEST_RETRY_DELAY", activities.generate.LONGEST_RETRY_DELAY / 100):
+        return await _ended(house, "plain", "completed")
+
+
+async def fallback(house: House) -> str:
+    house.simulator.script({"kind": "insufficient_quota", "model": "sim-large"}, SAID)
+    return await _ended(house, "fallback", "completed")
+
+
+async def refuse(house: House) -> str:
+    return await _ended(house, "strict", "refused", text=f"The forbidden topic of {QUESTION}.")
+
+
+async def deny(house: House) -> str:
+    return await _ended(house, "plain", "denied", limits={"cost_usd": "0.000001"})
+
+
+async def cancel(house: House) -> str:
+    house.simulator.script({"kind": "hang"})
+    request_id = str((await house.submit("plain", f"Never mind the {QUESTION}."))["id"])
+    await house.until_the_model_is_called()
+    await house.http.post(f"/v1/requests/{request_id}/cancel")
+    return await _ends(house, request_id, "cancelled")
+
+
+async def cancel_waiting(house: House) -> str:
+    request_id = await _held(house)
+    await house.http.post(f"/v1/requests/{request_id}/cancel")
+    return await _ends(house, request_id, "cancelled")
+
+
+async def fail(house: House) -> str:
+    house.simulator.script({"kind": "insufficient_quota"})
+    return await _ended(house, "plain", "failed")
+
+
+async def invalid(house: House) -> str:
+    house.simulator.script({**INVALID, "times": 2})
+    return await _ended(house, "json", "failed", limits={"repairs": 1})
+
+
+async def start_over(house: House) -> str:
+    """Repairs and refused signals make the history long, twice; then somebody approves."""
+    house.simulator.script({**INVALID, "times": 5}, VALID)
+    request_id = await _held(house, "heldjson")
+    handle = house.client.get_workflow_handle(request_id)
+    content = (await house.waiting(request_id))["content_sha256"]
+    for number in range(12):
+        said = {"decision": "approve", "actor": f"eve{number}", "content_sha256": content}
+        await handle.signal("decide", Decision.model_validate(said))
+    await _decide(house, request_id, "approve")
+    return await _ends(house, request_id, "completed")
+
+
+Recording = Callable[[House], Awaitable[str]]
+
+PATHS: tuple[Recording, ...] = (
+    plain,
+    private,
+    recall,
+    documents,
+    ingest,
+    repair,
+    approve,
+    edit,
+    reject,
+    signal,
+    timeout,
+    timeout_approve,
+    expire,
+    retry,
+    wait,
+    fallback,
+    refuse,
+    deny,
+    cancel,
+    cancel_waiting,
+    fail,
+    invalid,
+)
+
+
+async def _ended(house: House, agent: str, status: str, *, text: str = f"What is {QUESTION}?", **body: object) -> str:
+    request_id = str((await house.ask(agent, text, **body))["id"])
+    return await _ends(house, request_id, status)
+
+
+async def _ends(house: House, request_id: str, status: str) -> str:
+    async with asyncio.timeout(60):
+        while True:
+            reply = await house.show(request_id)
+            if reply["status"] == status:
+                return request_id
+            if reply["status"] not in ("running", "waiting"):
+                raise AssertionError(f"{request_id} ended as {reply['status']}: {reply.get('reason')}")
+            await asyncio.sleep(0.1)
+
+
+async def _held(house: House, agent: str = "held", **body: object) -> str:
+    if agent != "heldjson":
+        house.simulator.script(SAID)
+    reply = await house.ask(agent, f"May {QUESTION} leave?", **body)
+    return str(reply["id"])
+
+
+async def _decide(house: House, request_id: str, decision: str, **body: object) -> None:
+    reply = await house.decide(request_id, decision, by="ann", **body)
+    if reply.status_code != 200:
+        raise AssertionError(reply.text)
+
+
+async def _ingest(house: House) -> str:
+    posted = await house.http.post(
+        "/v1/collections/docs/documents",
+        params={"wait": 30},
+        json={"documents": [{"source": "bird.md", "text": f"# Birds\n\nThe {DOCUMENT} holds a branch.\n"}]},
+    )
+    if posted.status_code != 200:
+        raise AssertionError(posted.text)
+    return str(posted.json()["id"])
+
+
+async def _record(house: House, path: Recording) -> None:
+    house.simulator.reset()
+    await house.services.ledger.health.record("sim", activities.generate.Outcome.OK)
+    workflow_id = await path(house)
+    runs = [await house.history(workflow_id)]
+    while earlier := runs[0].events[0].workflow_execution_started_event_attributes.continued_execution_run_id:
+        runs.insert(0, await house.client.get_workflow_handle(workflow_id, run_id=earlier).fetch_history())
+    for old in DIRECTORY.glob(f"{path.__name__}*.json"):
+        if old.stem.removeprefix(path.__name__).strip("_0123456789") == "":
+            old.unlink()
+    for number, run in enumerate(runs, start=1):
+        name = path.__name__ if len(runs) == 1 else f"{path.__name__}_{number}"
+        _write(name, run)
+
+
+def _write(name: str, history: WorkflowHistory) -> None:
+    text = json.dumps(history.to_json_dict(), indent=1)
+    for private_word in (tempfile.gettempdir(), str(Path.home()), str(Path.cwd())):
+        if private_word in text:
+            raise AssertionError(f"The history of {name!r} holds {private_word!r}.")
+    (DIRECTORY / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(f"{name}: {len(history.events)} events")
+
+
+async def main(wanted: list[str]) -> None:
+    """Record the wanted paths, or all of them."""
+    DIRECTORY.mkdir(exist_ok=True)
+    for paths, dynamic_config in ((PATHS, {}), ((start_over,), SHORT_HISTORY)):
+        chosen = [path for path in paths if not wanted or path.__name__ in wanted]
+        if not chosen:
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            async with TemporalServer(port=0, ui=False, dynamic_config=dynamic_config) as server:
+                client = await Client.connect(server.address, identity=RECORDER, data_converter=DATA_CONVERTER)
+                async with open_house(Path(directory), client, agents=RECORDED_AGENTS, sandbox=False) as house:
+                    for path in chosen:
+                        await _record(house, path)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
