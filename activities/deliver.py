@@ -53,7 +53,7 @@ class Deliver:
             forget_vault=given.private,
         )
         answer = finished.answer
-        return Delivered(document=answer.document, usage=answer.usage, attempts=answer.attempts)
+        return Delivered(status=answer.status, document=answer.document, usage=answer.usage, attempts=answer.attempts)
 
     async def _document(self, given: DeliverInput) -> str:
         contents, request = self._ledger.contents, given.request

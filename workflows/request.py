@@ -113,8 +113,10 @@ class RequestWorkflow:
             answer = await self._end(await self._walk())
         except (asyncio.CancelledError, ActivityError) as error:
             if is_cancelled_exception(error):
-                await self._end(loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
+                answer = await self._end(loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
                 await workflow.wait_condition(workflow.all_handlers_finished)
+                if answer.status is Status.COMPLETED:
+                    return answer
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
         if answer.status is Status.FAILED:
@@ -374,11 +376,14 @@ class RequestWorkflow:
             Delivered,
             finish.status.value,
         )
-        self._status = finish.status
+        # A request that is cancelled between its delivery and the report of it was delivered.
+        status = self._status = delivered.status
+        reason = finish.reason if status is finish.status else None
+        content = finish.content if status is finish.status else self._loop.content
         self._keep(spent=delivered.usage, attempts=delivered.attempts)
         usage = delivered.usage
         updates: list[SearchAttributeUpdate[Any]] = [
-            attributes.STATUS.value_set(finish.status),
+            attributes.STATUS.value_set(status),
             attributes.TOKENS.value_set(usage.total_tokens),
         ]
         if usage.cost_usd is not None:
@@ -386,13 +391,13 @@ class RequestWorkflow:
         if state.deployment:
             updates.append(attributes.MODEL.value_set(state.deployment))
         workflow.upsert_search_attributes(updates)
-        self._tell(EventKind.FINISHED, finish.status, finish.reason or f"{usage.total_tokens} tokens, {money(usage)}")
+        self._tell(EventKind.FINISHED, status, reason or f"{usage.total_tokens} tokens, {money(usage)}")
         return Answer(
             request_id=request.id,
-            status=finish.status,
-            reason=finish.reason,
+            status=status,
+            reason=reason,
             document=delivered.document,
-            content_sha256=finish.content.sha256 if finish.content else None,
+            content_sha256=content.sha256 if content else None,
             deployment=state.deployment,
             recalled=state.recalled,
             usage=usage,
@@ -420,7 +425,8 @@ class RequestWorkflow:
             violations=state.violations,
             events=self._sheet.told,
         )
-        workflow.continue_as_new(Run(request=self._request, carried=self._state))
+        # The engine carries search attributes over by itself, the memo it drops.
+        workflow.continue_as_new(Run(request=self._request, carried=self._state), memo=workflow.memo())
 
     @workflow.query(name="progress")
     def progress(self) -> Progress:

@@ -204,8 +204,9 @@ class DeliverInput(Contract):
 
 
 class Delivered(Contract):
-    """What `deliver` stored."""
+    """What `deliver` stored, now or, if the request was closed before, then."""
 
+    status: Status
     document: ContentRef | None = None
     usage: Usage
     attempts: int
