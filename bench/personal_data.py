@@ -1,6 +1,6 @@
 """Measures how well and how fast personal data is found, on texts with known spans.
 
-    python -m bench.personal_data --data ../shared/data/pii/synth_v2.jsonl
+    python -m bench.personal_data --data synth_dataset_v2.jsonl
 
 The file has one JSON object a line in presidio-research's layout: `full_text` and `spans` with `entity_type`,
 `start_position` and `end_position`. A known span counts as found when a span of the same kind covers all of its letters

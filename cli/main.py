@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import Exit, TyperException
 
-from cli import approvals, dev, doctor, ingest, requests, serve
+from cli import approvals, dev, doctor, ingest, requests, serve, temporal
 from cli.output import Problem, report
 from holdfast.errors import HoldfastError
 from holdfast.leaving import leave
@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("dev")(dev.dev)
+app.command("temporal")(temporal.temporal)
 app.command("gateway")(serve.gateway)
 app.command("ask")(requests.ask)
 app.add_typer(requests.app, name="requests")

@@ -124,6 +124,7 @@ _DECISIONS = {
     "not_named": (403, "Ask one of the approvers that the approval names."),
     "own_request": (403, "Ask someone else to decide, or set `requester_may_decide` in the agent's `[approval]`."),
     "no_payload": (422, "Send the new text in `payload`."),
+    "invalid_edit": (422, "Mend the text and decide again; the question is still open."),
 }
 
 _HTTP_REMEDIES = {

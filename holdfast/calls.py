@@ -28,7 +28,7 @@ from holdfast.prompt import boundary_marker, build_messages
 from holdfast.providers import Completed, ModelCall, Provider, Timeouts
 from holdfast.telemetry import ModelSpan
 from holdfast.telemetry.model_span import LiveSpan
-from holdfast.tokens import count_message_tokens, count_tokens
+from holdfast.tokens import count_message_tokens
 
 TOKENIZER_MARGIN = 1.25
 """The hold counts with one tokenizer, the provider bills with its own; a quarter more covers the common ones."""
@@ -98,14 +98,15 @@ class ModelCaller:
                 # Cancelled, or the worker stops: the provider goes on until it notices, so the worst case stays held.
                 await asyncio.shield(self._ledger.attempts.settle(opened.attempt_id, Outcome.CANCELLED))
                 raise
-            usage = completed.usage or Usage(input_tokens=_prompt_tokens(call), output_tokens=count_tokens(text))
-            cost = self._cost(deployment, usage)
-            span.ended(text, completed, usage, cost)
-        priced = usage.model_copy(update={"cost_usd": cost})
+            usage = completed.usage
+            if usage is not None:
+                usage = usage.model_copy(update={"cost_usd": self._cost(deployment, usage)})
+                span.ended(text, completed, usage)
+        # Without the provider's own count the worst case stays: ours knows neither its tokenizer nor hidden reasoning.
         settled = await self._ledger.attempts.settle(
             opened.attempt_id,
             Outcome.OK,
-            usage=priced,
+            usage=usage,
             output=text,
             finish_reason=completed.finish_reason,
             model=completed.model,
@@ -116,7 +117,7 @@ class ModelCaller:
             output=_stored(settled.output),
             finish_reason=completed.finish_reason,
             model=completed.model,
-            usage=priced,
+            usage=settled.usage,
             spent=settled.totals.usage,
             attempts=settled.totals.attempts,
         )

@@ -63,8 +63,8 @@ class DecisionRefused(HoldfastError):
 
     Args:
         message: Why, in words for the person who decided.
-        code: `not_open`, `already_decided`, `not_named`, `own_request`, `other_content`, `no_payload` or
-            `too_late`.
+        code: `not_open`, `already_decided`, `not_named`, `own_request`, `other_content`, `no_payload`,
+            `invalid_edit` or `too_late`.
     """
 
     def __init__(self, message: str, *, code: str) -> None:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -82,7 +81,7 @@ class LiveSpan:
             self._first = True
             self._span.set_attribute(genai.TIME_TO_FIRST_CHUNK, time.perf_counter() - self._started)
 
-    def ended(self, text: str, completed: Completed, usage: Usage, cost_usd: Decimal | None) -> None:
+    def ended(self, text: str, completed: Completed, usage: Usage) -> None:
         """The reply is complete and priced."""
         if not self._span.is_recording():
             return
@@ -98,8 +97,8 @@ class LiveSpan:
         )
         if completed.response_id:
             self._span.set_attribute(genai.RESPONSE_ID, completed.response_id)
-        if cost_usd is not None:
-            self._span.set_attribute(genai.COST_USD, float(cost_usd))
+        if usage.cost_usd is not None:
+            self._span.set_attribute(genai.COST_USD, float(usage.cost_usd))
         if self._capture:
             parts = [{"role": "assistant", "parts": [{"type": "text", "content": text}]}]
             self._span.set_attribute(genai.OUTPUT_MESSAGES, json.dumps(parts))

@@ -2,7 +2,7 @@
 
 from holdfast.validation.citations import cite, cited_markers
 from holdfast.validation.json_reply import ParsedJson, read_json
-from holdfast.validation.ladder import Validator, Verdict, repair_prompt
+from holdfast.validation.ladder import Validator, Verdict
 from holdfast.validation.schema import check_schema, compile_schema, json_pointer
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "compile_schema",
     "json_pointer",
     "read_json",
-    "repair_prompt",
 ]

@@ -74,28 +74,6 @@ class Validator:
         return _check_json(output, output_schema)
 
 
-def repair_prompt(violations: Sequence[Violation]) -> str:
-    """Write the message that asks a model to mend its reply.
-
-    Args:
-        violations: What is wrong, from a verdict.
-
-    Returns:
-        A user message to send after the invalid reply.
-    """
-    lines = [
-        f"- at {violation.path}: {violation.message}" if violation.path else f"- {violation.message}"
-        for violation in violations
-    ]
-    return "\n".join(
-        [
-            "Your last reply cannot be accepted:",
-            *lines,
-            "Send the corrected reply, complete, and nothing else: no apology, no explanation, no code fence.",
-        ]
-    )
-
-
 def _check_text(output: str, passages: Sequence[Passage] | None) -> Verdict:
     text = output.strip()
     if not text:

@@ -8,10 +8,11 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
+from typer.core import TyperGroup
 
 from cli.main import app
 from holdfast.configuration import AgentFile, ApprovalSettings, Deployment, LimitSettings, load_configuration
@@ -137,13 +138,13 @@ def test_documented_outcomes_statuses_and_kinds_are_exactly_those_that_exist() -
 
 def test_documented_commands_and_options_exist() -> None:
     root = typer.main.get_command(app)
-    assert isinstance(root, click.Group)
+    assert isinstance(root, TyperGroup)
     shown = [(document.name, words) for document in DOCUMENTS for words in _commands(text_of(document))]
     assert len(shown) > 10
     for document, words in shown:
-        command: click.Command = root
+        command: Any = root
         rest = list(words)
-        while isinstance(command, click.Group) and rest:
+        while isinstance(command, TyperGroup) and rest:
             name = rest.pop(0)
             assert name in command.commands, f"{document}: holdfast {' '.join(words)}"
             command = command.commands[name]
@@ -154,7 +155,7 @@ def test_documented_commands_and_options_exist() -> None:
 
 def test_every_verb_is_documented() -> None:
     root = typer.main.get_command(app)
-    assert isinstance(root, click.Group)
+    assert isinstance(root, TyperGroup)
     shown = {words[0] for document in DOCUMENTS for words in _commands(text_of(document))}
     assert set(root.commands) <= shown
 

@@ -190,7 +190,8 @@ async def test_an_edit_that_breaks_the_schema_is_refused_and_the_question_stays_
     script({"kind": "ok", "content": '{"x": 1, "note": "draft"}'})
     reply = await house.ask("heldjson", "A point, please.")
     broken = await house.decide(reply["id"], "edit", by="ann", payload='{"x": "one"}')
-    assert broken.status_code == 409, broken.text
+    assert broken.status_code == 422, broken.text
+    assert broken.json()["code"] == "invalid_edit"
     assert (await house.show(reply["id"], wait=0))["status"] == "waiting"
     mended = await house.decide(reply["id"], "edit", by="ann", payload='{"x": 2, "note": "edited"}')
     assert mended.status_code == 200, mended.text
