@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -64,6 +65,9 @@ class Services:
     async def warm_up(self) -> None:
         """Load the models before the first request needs them."""
         await asyncio.gather(self.embedder.embed(["warm up"]), asyncio.to_thread(self.sanitizer.warm_up))
+        # The models' hundred thousands of objects live as long as the process; collections need not visit them again.
+        gc.collect()
+        gc.freeze()
 
     async def aclose(self) -> None:
         """Close files and connections, in reverse order of opening."""

@@ -1,4 +1,4 @@
-"""A client that does what the documentation asks of one: repeats every call under its key until it is answered."""
+"""A client that does what the documentation asks of one: repeats a call that is not answered, under the same key."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,7 +30,10 @@ class Client:
     """The person takes no decision before this is set."""
 
     async def walk(self) -> dict[str, Any]:
-        """Submit, approve as `ann` when asked, and return the request when it has ended."""
+        """Submit, approve as `ann` when asked, and return the request when it has ended.
+
+        Once the request is accepted it is only read: posting it again would cover up that it was lost.
+        """
         reply = await self.submit()
         self.request_id = reply["id"]
         self.accepted.set()
@@ -40,26 +43,29 @@ class Client:
                 await self.may_decide.wait()
                 await self._approve(reply["approval"]["content_sha256"])
                 self.decided.set()
-            reply = await self.submit(wait=20)
-            assert reply["id"] == self.request_id, "the same key must give the same request"
+            reply = await self._insist("GET", f"/v1/requests/{self.request_id}?wait=20")
             if reply["status"] == "waiting":
                 await asyncio.sleep(POLL_SECONDS)
         return reply
 
-    async def submit(self, *, wait: int = 0) -> dict[str, Any]:
+    async def submit(self) -> dict[str, Any]:
         """Post the request, always under the same key."""
         body = {"agent": self.agent, "input": self.question, "limits": self.limits}
-        return await self._insist(f"/v1/requests?wait={wait}", body, self.key, "local")
+        return await self._insist("POST", "/v1/requests", body, key=self.key)
 
     async def _approve(self, content_sha256: str) -> None:
-        body = {"decision": "approve", "content_sha256": content_sha256}
-        await self._insist(f"/v1/approvals/{self.request_id}/decisions", body, f"{self.key}-decision", "ann")
+        path, body = f"/v1/approvals/{self.request_id}/decisions", {"decision": "approve"}
+        await self._insist(
+            "POST", path, body | {"content_sha256": content_sha256}, key=f"{self.key}-decision", user="ann"
+        )
 
-    async def _insist(self, path: str, body: Mapping[str, Any], key: str, user: str) -> dict[str, Any]:
-        headers = {"Idempotency-Key": key, "X-Holdfast-User": user}
+    async def _insist(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, key: str = "", user: str = "local"
+    ) -> dict[str, Any]:
+        headers = {"X-Holdfast-User": user} | ({"Idempotency-Key": key} if key else {})
         while True:
             try:
-                reply = await self.http.post(path, json=body, headers=headers)
+                reply = await self.http.request(method, path, json=body, headers=headers)
             except httpx.TransportError:
                 pass  # the gateway is dead
             else:

@@ -7,9 +7,9 @@ import pytest
 from tests.chaos.installation import Installation, open_installation
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def standing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installation]:
-    """Server, gateway, worker and model of the whole session."""
+    """Server, gateway, worker and model of the whole module."""
     async with open_installation(tmp_path_factory.mktemp("chaos")) as installation:
         yield installation
 

@@ -6,7 +6,7 @@ The simulated model runs in the test's process, because it is not Holdfast's, an
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ address = "{address}"
 task_queue = "chaos"
 workflow_task_timeout = "2s"
 sticky_timeout = "1s"
-heartbeat_timeout = "3s"
+heartbeat_timeout = "4s"
 
 [gateway]
 port = {port}
@@ -118,7 +118,7 @@ class Installation:
             if not mortal.alive:
                 await mortal.start()
 
-    async def deaths(self, points: Sequence[str], client: Client) -> AsyncIterator[str]:
+    async def deaths(self, points: Sequence[str], client: Client) -> AsyncGenerator[str, None]:
         """Kill at the points, one after the other, and start the victim again after each.
 
         The first point is planned before this waits for anything.

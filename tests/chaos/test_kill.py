@@ -5,6 +5,7 @@ Temporal server, whose file stays.
 """
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +117,9 @@ async def _disturbed(installation: Installation, client: Client, points: tuple[s
     """Let the client walk while processes die, and return the request as it ended."""
 
     async def kill() -> None:
-        async for _ in installation.deaths(points, client):
-            await assert_every_call_is_on_record(installation, client.request_id)
+        async with aclosing(installation.deaths(points, client)) as deaths:
+            async for _ in deaths:
+                await assert_every_call_is_on_record(installation, client.request_id)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(kill())
