@@ -39,13 +39,17 @@ class Generate:
 
 @asynccontextmanager
 async def _beating(meter: Meter) -> AsyncIterator[None]:
-    """Beat at once and then three times per heartbeat timeout; cancellation arrives with a beat's reply."""
-    timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
+    """Beat three times per heartbeat timeout; cancellation arrives with a beat's reply.
+
+    A beat is a transaction of the engine's, so a call that is over within a second does without.
+    """
+    interval = (activity.info().heartbeat_timeout or timedelta(seconds=30)).total_seconds() / 3
 
     async def beat() -> None:
+        await asyncio.sleep(min(1.0, interval))
         while True:
             activity.heartbeat({"attempt": meter.attempt_id, "characters": meter.characters})
-            await asyncio.sleep(timeout.total_seconds() / 3)
+            await asyncio.sleep(interval)
 
     task = asyncio.create_task(beat())
     try:

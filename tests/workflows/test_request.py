@@ -145,6 +145,15 @@ async def test_a_broken_stream_is_retried_and_never_recorded_below_the_bill(hous
     assert totals.usage.total_tokens >= bill["prompt_tokens"] + bill["completion_tokens"]
 
 
+async def test_a_reply_without_a_usage_report_keeps_its_worst_case(house: House, script: Script) -> None:
+    script({"kind": "no_usage"})
+    reply = await house.ask("plain", "How much was that?")
+    assert reply["status"] == "completed", reply
+    bill = house.simulator.bill()
+    assert reply["usage"]["input_tokens"] >= bill["prompt_tokens"]
+    assert reply["usage"]["output_tokens"] == house.configuration.agents["plain"].limits.output_tokens
+
+
 async def test_a_ceiling_denies_the_call_before_it_is_made(house: House) -> None:
     reply = await house.ask("plain", "Too dear.", limits={"cost_usd": "0.000001"})
     assert reply["status"] == "denied"
