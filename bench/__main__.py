@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
     "history": requests.history,
     "one_at_a_time": requests.one_at_a_time,
     "throughput": requests.throughput,
+    "throughput_recall": partial(requests.throughput, agent="recalling", requests=400),
     "throughput_documents": partial(requests.throughput, agent="documents", requests=400),
     "all_in_flight": requests.all_in_flight,
     "all_in_flight_burst": partial(requests.all_in_flight, arrivals_per_second=None),

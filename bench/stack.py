@@ -31,7 +31,8 @@ price = { input = "0", output = "0" }
 """
 
 AGENTS = {
-    "plain": 'deployments = ["sim"]\nprompt = "plain.md"\n',
+    "plain": 'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n',
+    "recalling": 'deployments = ["sim"]\nprompt = "plain.md"\n',
     "documents": 'deployments = ["sim"]\nprompt = "plain.md"\ncollection = "docs"\n',
 }
 

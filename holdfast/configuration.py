@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from holdfast.settings import Duration, Section, describe
 from holdfast.validation import check_schema
 
 SectionT = TypeVar("SectionT", bound=Section)
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
+"""As `holdfast.contracts.plan.Name`: agents refer to deployments by name, and task queues are named after them."""
 
 
 class TimeoutSettings(Section):
@@ -157,8 +161,15 @@ def load_configuration(directory: Path) -> Configuration:
     models = _toml(models_file)
     if extra := set(models) - {"deployments"}:
         raise ConfigurationError(f"{models_file}: unknown key {sorted(extra)[0]!r}; expected `[deployments.<name>]`.")
+    tables = models.get("deployments", {})
+    if not isinstance(tables, dict):
+        raise ConfigurationError(f"{models_file}: `deployments` must hold tables, `[deployments.<name>]`.")
     deployments = {}
-    for name, table in models.get("deployments", {}).items():
+    for name, table in tables.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{models_file}: `deployments.{name}`: a deployment's name is lower case letters, digits, - and _."
+            )
         deployment = _parse(Deployment, table, models_file, f"deployments.{name}.")
         if deployment.provider == "openai" and not deployment.base_url.startswith(("http://", "https://")):
             raise ConfigurationError(
@@ -199,20 +210,25 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
                 f"{file}: `deployments` names {name!r}, which {directory / 'models.toml'} does not define.{hint}"
             )
     check_refusal_patterns(spec.guards.refuse, where=f"{file}: `guards.refuse`")
-    instructions = _text(directory / "prompts" / spec.prompt, file, "prompt")
+    instructions = _text(directory / "prompts", spec.prompt, file, "prompt")
     texts = [instructions]
     schema_ref = None
     if spec.output_schema:
         path = directory / "schemas" / spec.output_schema
         try:
-            schema = json.loads(_text(path, file, "output_schema"))
-        except json.JSONDecodeError as error:
+            schema = json.loads(_text(directory / "schemas", spec.output_schema, file, "output_schema"))
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ConfigurationError(f"{path}: not valid JSON: {error}") from None
+        if not isinstance(schema, dict):
+            raise ConfigurationError(f"{path}: a JSON Schema of an answer is an object, not {type(schema).__name__}.")
         check_schema(schema, where=str(path))
         texts.append(json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
         schema_ref = reference(texts[-1])
     # Every field is set explicitly: what is unset is left out of a history, and a default may change with a release.
-    limits = Limits(**Limits(**spec.limits.model_dump(exclude_none=True)).model_dump())
+    try:
+        limits = Limits(**Limits(**spec.limits.model_dump(exclude_none=True)).model_dump())
+    except ValidationError as error:
+        raise ConfigurationError(f"{file}: {describe(error, Limits, 'limits.')}") from None
     version = hashlib.sha256(
         "\n".join([spec.model_dump_json(), *(reference(text).sha256 for text in texts)]).encode()
     ).hexdigest()[:16]
@@ -230,7 +246,7 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
             recall=spec.recall,
         )
     except ValidationError as error:
-        raise ConfigurationError(f"{file}: {describe(error)}") from None
+        raise ConfigurationError(f"{file}: {describe(error, Plan)}") from None
     return Agent(file.stem, spec.description, plan, limits, tuple(texts))
 
 
@@ -247,25 +263,27 @@ def _toml(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: does not exist; create it or point `config_dir` elsewhere.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}.") from None
 
 
 def _parse(kind: type[SectionT], table: dict[str, Any], file: Path, prefix: str = "") -> SectionT:
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        key = prefix + ".".join(str(part) for part in problem["loc"])
-        hint = ""
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), kind.model_fields, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(kind.model_fields)}."
-        raise ConfigurationError(f"{file}: `{key}`: {problem['msg']}.{hint}") from None
+        raise ConfigurationError(f"{file}: {describe(error, kind, prefix)}") from None
 
 
-def _text(path: Path, file: Path, key: str) -> str:
+def _text(directory: Path, name: str, file: Path, key: str) -> str:
+    # What is read here is sent to model providers, so a path that leads out of the directory is a mistake at best.
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConfigurationError(f"{file}: `{key}` must name a file in {directory}, not {name!r}.")
+    path = directory / name
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigurationError(f"{file}: `{key}` names {path}, which does not exist.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file}: `{key}` names {path}, which cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not valid UTF-8: {error.reason} at byte {error.start}.") from None

@@ -4,12 +4,14 @@ Read from `config/holdfast.toml` (or the file named by `HOLDFAST_CONFIG`) and fr
 `HOLDFAST_GATEWAY__PORT=9000` sets `gateway.port`. Secrets come only from the environment, never from the file.
 """
 
+import difflib
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,23 +32,35 @@ from pydantic_settings import (
 from holdfast.errors import ConfigurationError
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*", re.ASCII)
+_DURATION_FORM = "write a duration like '30s', '15m', '2h' or '1d12h'"
 
 
 def parse_duration(value: Any) -> Any:
-    """Read `"90s"`, `"15m"`, `"1h30m"`, `"2d"` or `"250ms"`; anything else is left to pydantic (ISO 8601, timedelta).
+    """Read `"90s"`, `"15m"`, `"1h30m"`, `"2d"` or `"250ms"`; ISO 8601 and timedelta are left to pydantic.
 
     Raises:
-        ValueError: A bare number, which does not say its unit.
+        ValueError: A bare number, which does not say its unit, or something that is no duration.
     """
-    if isinstance(value, int | float):
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         raise ValueError(f"a duration needs a unit, e.g. {str(value) + 's'!r}")
-    if isinstance(value, str) and (parts := _DURATION.findall(value)) and _DURATION.sub("", value) == "":
-        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    if not isinstance(value, str):
+        raise ValueError(_DURATION_FORM)
+    parts = _DURATION.findall(value)
+    if parts and _DURATION.sub("", value) == "":
+        try:
+            return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+        except OverflowError:
+            raise ValueError("a duration may not be longer than 999999999 days") from None
+    if not value.startswith("P"):
+        raise ValueError(_DURATION_FORM)
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 """A positive time span written with its unit."""
 
 
@@ -210,6 +224,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(f"HOLDFAST_CONFIG names {str(path)!r}, which is not a file.")
     try:
         written = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        _check_sections(os.environ)
         for secret in SECRETS & set(written):
             raise ConfigurationError(
                 f"{path}: `{secret}` is a secret and does not belong in a file; set HOLDFAST_{secret.upper()} instead."
@@ -217,13 +232,53 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}.") from None
     except ValidationError as error:
-        raise ConfigurationError(f"{path} or HOLDFAST_* variables: {describe(error)}") from None
+        raise ConfigurationError(f"{path} or HOLDFAST_* variables: {describe(error, Settings)}") from None
 
 
-def describe(error: ValidationError) -> str:
-    """All problems of a validation error in one line, without the offending values (they may be secrets)."""
+def describe(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> str:
+    """All problems of a validation error in one line, without the offending values (they may be secrets).
+
+    Args:
+        error: What pydantic found.
+        kind: The model that was validated; an unknown key is answered with what it knows.
+        prefix: Where in the file the model is, e.g. `limits.`.
+    """
     return "; ".join(
-        f"`{'.'.join(str(part) for part in problem['loc']) or 'settings'}`: {problem['msg']}"
+        f"`{prefix + '.'.join(str(part) for part in problem['loc']) or 'settings'}`: {problem['msg']}"
+        f"{_hint(kind, problem['loc']) if problem['type'] == 'extra_forbidden' else ''}"
         for problem in error.errors(include_input=False, include_url=False)
     )
+
+
+def _hint(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    for part in loc[:-1]:
+        field = kind.model_fields.get(str(part))
+        annotations = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [found for found in annotations if isinstance(found, type) and issubclass(found, BaseModel)]
+        if not inner:
+            return ""
+        kind = inner[0]
+    near = difflib.get_close_matches(str(loc[-1]), kind.model_fields, n=1)
+    return f". Did you mean {near[0]!r}?" if near else f". Known keys: {', '.join(kind.model_fields)}."
+
+
+def _check_sections(environment: Mapping[str, str]) -> None:
+    """Refuse a variable of a section that does not exist; pydantic-settings passes over it in silence.
+
+    Raises:
+        ConfigurationError: Names the variable and the nearest section.
+    """
+    sections = [
+        name.upper()
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    ]
+    for variable in environment:
+        section, separator, rest = variable.upper().removeprefix("HOLDFAST_").partition("__")
+        if variable.upper().startswith("HOLDFAST_") and separator and section not in sections:
+            near = difflib.get_close_matches(section, sections, n=1)
+            hint = f"Did you mean HOLDFAST_{near[0]}__{rest}?" if near else f"Sections: {', '.join(sections)}."
+            raise ConfigurationError(f"{variable} sets nothing: there is no section {section.lower()!r}. {hint}")

@@ -6,6 +6,7 @@ translation between them, and what only an engine can do: wait, be asked, be can
 
 import asyncio
 import builtins
+import json
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
@@ -110,18 +111,31 @@ class RequestWorkflow:
             How it ended, for every ending but `failed` and `cancelled`, which end the workflow accordingly.
         """
         try:
-            answer = await self._end(await self._walk())
-        except (asyncio.CancelledError, ActivityError) as error:
-            if is_cancelled_exception(error):
-                answer = await self._end(loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
-                await workflow.wait_condition(workflow.all_handlers_finished)
-                if answer.status is Status.COMPLETED:
-                    return answer
+            answer = await self._walk_to_end()
+        except steps.StepFailure as error:
+            # Delivery itself failed: the ledger has no ending to tell, so the run does.
+            self._tell(EventKind.STEP_FAILED, error.step, error.reason)
+            workflow.upsert_search_attributes([attributes.STATUS.value_set(Status.FAILED)])
+            raise _failed(str(error)) from None
+        except BUGS:
+            workflow.upsert_search_attributes([attributes.STATUS.value_set(Status.FAILED)])
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
         if answer.status is Status.FAILED:
-            raise ApplicationError(answer.reason or "The request failed.", type="RequestFailed", non_retryable=True)
+            raise _failed(answer.reason or "The request failed.")
         return answer
+
+    async def _walk_to_end(self) -> Answer:
+        try:
+            return await self._end(await self._walk())
+        except (asyncio.CancelledError, ActivityError) as error:
+            if not is_cancelled_exception(error):
+                raise
+            answer = await self._end(loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
+            if answer.status is Status.COMPLETED:
+                return answer
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            raise
 
     async def _walk(self) -> loop.Finish:
         """Alternate between the loop's commands and what came of them."""
@@ -139,11 +153,9 @@ class RequestWorkflow:
         """Await a step; its final failure is a tick like any other, but cancellation goes through."""
         try:
             return await work
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            self._tell(EventKind.STEP_FAILED, error.activity_type, steps.reason(error))
-            return loop.StepFailed(error.activity_type, steps.reason(error))
+        except steps.StepFailure as error:
+            self._tell(EventKind.STEP_FAILED, error.step, error.reason)
+            return loop.StepFailed(error.step, error.reason)
 
     async def _begin(self) -> loop.LoopTick:
         request, plan = self._request, self._request.plan
@@ -229,7 +241,6 @@ class RequestWorkflow:
                     question=self._state.masked,
                     instructions=request.plan.instructions,
                     limits=request.limits,
-                    deadline=request.deadline_at,
                     output_schema=request.plan.output_schema,
                     passages=self._state.passages,
                     previous=command.previous,
@@ -239,10 +250,8 @@ class RequestWorkflow:
                 self._route,
                 self._remaining(),
             )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            self._tell(EventKind.STEP_FAILED, Step.GENERATE, f"{deployment}: {steps.reason(error)}")
+        except steps.StepFailure as error:
+            self._tell(EventKind.STEP_FAILED, Step.GENERATE, f"{deployment}: {error.reason}")
             return self._call_failed(deployment, error)
         self._keep(deployment=deployment, spent=reply.spent, attempts=reply.attempts)
         self._last_call = (
@@ -252,7 +261,7 @@ class RequestWorkflow:
         self._done(Step.GENERATE, self._last_call)
         return loop.ModelReplied(reply.output, reply.finish_reason)
 
-    def _call_failed(self, deployment: str, error: ActivityError) -> loop.LoopTick:
+    def _call_failed(self, deployment: str, error: steps.StepFailure) -> loop.LoopTick:
         cause = error.cause
         if isinstance(cause, TimeoutError) and self._remaining() <= timedelta(0):
             return loop.DeadlinePassed()
@@ -260,7 +269,7 @@ class RequestWorkflow:
             return loop.BudgetDenied(cause.message)
         wait = cause.details[0] if isinstance(cause, ApplicationError) and cause.details else None
         retry_after = timedelta(seconds=wait) if isinstance(wait, int | float) else None
-        return loop.ModelFailed(deployment, f"{deployment}: {steps.reason(error)}", retry_after)
+        return loop.ModelFailed(deployment, f"{deployment}: {error.reason}", retry_after)
 
     async def _wait(self, duration: timedelta) -> loop.LoopTick:
         if duration >= self._remaining():
@@ -348,9 +357,24 @@ class RequestWorkflow:
         self._desk.check(decision)
 
     @workflow.signal(name="decide")
-    async def decide_by_signal(self, decision: Decision) -> None:
+    async def decide_by_signal(self, *given: Any) -> None:
         """The same, for `temporal workflow signal` and the Web UI; a refusal is told in the run sheet."""
-        await self._desk.take_signal(decision)
+        # Typed by hand, so read here: what the engine cannot read it drops in silence, and a missing or a second
+        # argument would be a fault of this code, which ends the run.
+        try:
+            (decision,) = given
+            decision = Decision.model_validate_json(json.dumps(decision))
+        except ValidationError as error:
+            self._desk.refuse_signal(
+                "; ".join(
+                    f"`{'.'.join(str(part) for part in problem['loc']) or 'decision'}`: {problem['msg']}"
+                    for problem in error.errors(include_input=False, include_url=False)
+                )
+            )
+        except ValueError:
+            self._desk.refuse_signal(f"a decision is one argument, not {len(given)}")
+        else:
+            await self._desk.take_signal(decision)
 
     # Endings.
 
@@ -455,3 +479,7 @@ class RequestWorkflow:
     def _tell(self, kind: EventKind, name: str, summary: str) -> None:
         self._sheet.tell(kind, str(name), summary, workflow.now())
         workflow.set_current_details(self._sheet.markdown(self._status, self._state.spent, self._state.attempts))
+
+
+def _failed(reason: str) -> ApplicationError:
+    return ApplicationError(reason, type="RequestFailed", non_retryable=True)

@@ -4,7 +4,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from holdfast.contracts.answer import Status
 from holdfast.contracts.base import Contract
@@ -132,7 +132,6 @@ class GenerateInput(Contract):
     question: ContentRef
     instructions: ContentRef
     limits: Limits
-    deadline: AwareDatetime
     output_schema: ContentRef | None = None
     passages: ContentRef | None = None
     previous: ContentRef | None = None

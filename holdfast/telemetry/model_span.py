@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
 from holdfast.contracts import Usage
 from holdfast.errors import ProviderError
@@ -15,16 +15,31 @@ from holdfast.telemetry import genai
 
 
 class ModelSpan:
-    """Writes what the conventions ask for; prompts and replies only when the operator opted in."""
+    """Writes what the conventions ask for; prompts and replies only when the operator opted in.
 
-    def __init__(self, *, generation: str = "v1.41", capture_content: bool = False) -> None:
+    Args:
+        generation: Of the attribute names, `v1.41` or `next`.
+        capture_content: Whether prompts and replies go on the spans.
+        provider: Where spans go; by default the process's own provider.
+    """
+
+    def __init__(
+        self,
+        *,
+        generation: str = "v1.41",
+        capture_content: bool = False,
+        provider: TracerProvider | None = None,
+    ) -> None:
         self._names = genai.names_of(generation)
         self._capture = capture_content
-        self._tracer = trace.get_tracer("holdfast")
+        self._tracer = trace.get_tracer("holdfast", tracer_provider=provider)
 
     @contextmanager
     def around(self, call: ModelCall, *, provider: str, request_id: str) -> Iterator["LiveSpan"]:
-        """Span `chat <model>` of kind CLIENT around one attempt; a `ProviderError` is recorded by its outcome."""
+        """Span `chat <model>` of kind CLIENT around one attempt.
+
+        A failure is recorded by its outcome, or by its type when it is no `ProviderError`; never by its message.
+        """
         with self._tracer.start_as_current_span(
             f"chat {call.model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -33,9 +48,10 @@ class ModelSpan:
                 live.began(call, provider, request_id)
             try:
                 yield live
-            except ProviderError as error:
-                span.set_attribute(genai.ERROR_TYPE, error.outcome.value)
-                span.set_status(Status(StatusCode.ERROR, error.outcome.value))
+            except BaseException as error:
+                kind = error.outcome.value if isinstance(error, ProviderError) else type(error).__name__
+                span.set_attribute(genai.ERROR_TYPE, kind)
+                span.set_status(Status(StatusCode.ERROR, kind))
                 raise
 
 
