@@ -39,10 +39,10 @@ from holdfast.ledger import Ledger
 from holdfast.prices import Prices
 from holdfast.providers import Extractive, HttpStream, OpenAICompatible, Provider, Timeouts
 from holdfast.settings import Settings, load_settings
-from holdfast.telemetry import ModelSpan
+from holdfast.telemetry import ModelSpan, start_tracing
 from holdfast.validation import Validator
 from workflows import steps
-from workflows.connection import connect_client
+from workflows.connection import connect_client, tracing_interceptors
 from workflows.ingest import IngestWorkflow
 from workflows.request import RequestWorkflow
 
@@ -218,23 +218,27 @@ async def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = load_settings()
     configuration = load_configuration(settings.config_dir)
-    services = await open_services(settings, configuration)
-    try:
+    async with AsyncExitStack() as stack:
+        if stop_tracing := start_tracing(settings.telemetry, "holdfast-worker"):
+            stack.push_async_callback(asyncio.to_thread, stop_tracing)
+        services = await open_services(settings, configuration)
+        stack.push_async_callback(services.aclose)
         await services.warm_up()
-        client = await connect_client(settings.engine.address, settings.engine.namespace)
+        engine = settings.engine
+        client = await connect_client(
+            engine.address, engine.namespace, interceptors=tracing_interceptors(settings.telemetry.otlp_endpoint)
+        )
         workers = build_workers(client, services, settings, configuration)
         serving = asyncio.create_task(serve_workers(workers))
         loop = asyncio.get_running_loop()
         for stop in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(stop, serving.cancel)
         queues = ", ".join(worker.task_queue for worker in workers)
-        print(f"Worker serves {queues} at {settings.engine.address}; stop with Ctrl-C.", flush=True)
+        print(f"Worker serves {queues} at {engine.address}; stop with Ctrl-C.", flush=True)
         try:
             await serving
         except asyncio.CancelledError:
             print("Worker stopped.", flush=True)
-    finally:
-        await services.aclose()
 
 
 if __name__ == "__main__":

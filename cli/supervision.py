@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import uvloop
-from temporalio.contrib.opentelemetry import TracingInterceptor
 
 import worker
 from cli import demo
@@ -32,7 +31,7 @@ from holdfast.errors import ConfigurationError, HoldfastError, Unavailable
 from holdfast.settings import Settings, load_settings
 from holdfast.telemetry import start_tracing
 from simulator.server import Simulator
-from workflows.connection import connect_client
+from workflows.connection import connect_client, tracing_interceptors
 
 ResultT = TypeVar("ResultT")
 
@@ -197,7 +196,7 @@ async def running(options: Options, output: Output) -> AsyncIterator[House]:
         stack.push_async_callback(services.aclose)
         with output.working("Loading the embedding model"):
             await services.warm_up()
-        interceptors = [TracingInterceptor()] if settings.telemetry.otlp_endpoint else []
+        interceptors = tracing_interceptors(settings.telemetry.otlp_endpoint)
         client = await connect_client(temporal.address, temporal.namespace, interceptors=interceptors)
         working = await stack.enter_async_context(
             _task(worker.serve_workers(worker.build_workers(client, services, settings, configuration)))

@@ -32,7 +32,6 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.exceptions import (
     ApplicationError,
     CancelledError,
@@ -59,7 +58,7 @@ from holdfast.contracts import (
 from holdfast.errors import DecisionRefused, Unavailable
 from holdfast.settings import EngineSettings, Settings
 from workflows import attributes
-from workflows.connection import connect_client
+from workflows.connection import connect_client, tracing_interceptors
 
 REQUEST_WORKFLOW = "RequestWorkflow"
 INGEST_WORKFLOW = "IngestWorkflow"
@@ -384,7 +383,7 @@ async def connect(settings: Settings, *, interceptors: Sequence[Interceptor] | N
     """
     engine = settings.engine
     if interceptors is None:
-        interceptors = [TracingInterceptor()] if settings.telemetry.otlp_endpoint else []
+        interceptors = tracing_interceptors(settings.telemetry.otlp_endpoint)
     return Engine(await connect_client(engine.address, engine.namespace, interceptors=interceptors), engine)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ApplicationErrorCategory
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from holdfast import approval
 from holdfast.contracts import (
@@ -127,7 +127,11 @@ class ApprovalDesk:
         try:
             await self.take(decision)
         except ApplicationError as error:
-            self._tell(EventKind.DECISION_REFUSED, Step.APPROVE, f"{decision.actor}: {error.message}")
+            self.refuse_signal(f"{decision.actor}: {error.message}")
+
+    def refuse_signal(self, reason: str) -> None:
+        """Tell why a signal was not taken; the only place its sender can look is the run sheet."""
+        self._tell(EventKind.DECISION_REFUSED, Step.APPROVE, reason)
 
     async def take_early(self) -> None:
         """Take the decisions that came before the question, in their order."""
@@ -149,8 +153,8 @@ class ApprovalDesk:
                 Validated,
                 f"edit by {decision.actor}",
             )
-        except ActivityError as error:
-            problem = DecisionRefused(f"The edit could not be checked: {steps.reason(error)}", code="invalid_edit")
+        except steps.StepFailure as error:
+            problem = DecisionRefused(f"The edit could not be checked: {error.reason}", code="invalid_edit")
             raise _refused(problem) from None
         if not checked.ok or checked.content is None:
             found = "; ".join(f"{violation.path or 'text'}: {violation.message}" for violation in checked.violations)

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client, Interceptor
+from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError
@@ -59,7 +60,7 @@ async def connect_client(
     Args:
         address: Host and port of the Temporal frontend.
         namespace: Temporal namespace.
-        interceptors: For example OpenTelemetry's tracing interceptor.
+        interceptors: For example `tracing_interceptors`.
         runtime: Carries the SDK's own metrics; the default runtime exports none.
 
     Raises:
@@ -81,6 +82,17 @@ async def connect_client(
             f"No Temporal server answers at {address!r}. Start one with `holdfast dev`, "
             "or set HOLDFAST_ENGINE__ADDRESS to one that runs."
         ) from None
+
+
+def tracing_interceptors(otlp_endpoint: str) -> list[TracingInterceptor]:
+    """What hands a client's spans on to workflows and activities; the workers of the client use it too.
+
+    On the client it is the outermost interceptor, so that spans see the errors that histories see and no others.
+
+    Args:
+        otlp_endpoint: Where spans are exported; empty when they are not, and then there is no interceptor.
+    """
+    return [TracingInterceptor()] if otlp_endpoint else []
 
 
 def is_loopback(address: str) -> bool:

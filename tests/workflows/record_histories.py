@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from temporalio.client import Client, WorkflowHistory
@@ -21,6 +22,7 @@ from temporalio.client import Client, WorkflowHistory
 import activities.generate
 from cli.temporal_server import TemporalServer
 from holdfast.contracts import Decision
+from holdfast.errors import Outcome
 from tests.house import AGENTS, House, open_house
 from tests.workflows.recorded import CARD, DIRECTORY, DOCUMENT, EDIT, PERSON, QUESTION, REPLY
 from workflows.connection import DATA_CONVERTER
@@ -41,7 +43,7 @@ RECORDED_AGENTS = {
 }
 
 VALID = {"kind": "ok", "content": json.dumps({"x": 1, "note": REPLY})}
-INVALID = {"kind": "ok", "content": json.dumps({"x": REPLY, "note": "", REPLY: 1})}
+INVALID = {"kind": "ok", "content": json.dumps({"x": REPLY, "note": "", "more": REPLY})}
 SAID = {"kind": "ok", "content": f"{REPLY} holds."}
 
 
@@ -161,6 +163,29 @@ async def fail(house: House) -> str:
     return await _ended(house, "plain", "failed")
 
 
+async def broken(house: House) -> str:
+    """A step before the model call fails for good."""
+    with patch.object(house.services.sanitizer, "sanitize", side_effect=TypeError(f"cannot read {QUESTION!r}")):
+        return await _ended(house, "plain", "failed")
+
+
+async def undelivered(house: House) -> str:
+    house.simulator.script(SAID)
+    with patch.object(house.services.ledger, "finish", side_effect=TypeError(f"cannot store {REPLY!r}")):
+        return await _ended(house, "plain", "failed")
+
+
+async def nonsense(house: House) -> str:
+    """Signals that are no decisions."""
+    request_id = await _held(house)
+    handle = house.client.get_workflow_handle(request_id)
+    unread: tuple[list[Any], ...] = ([], [None], [{"decison": "approve"}], [{}, {}])
+    for arguments in unread:
+        await handle.signal("decide", args=arguments)
+    await _decide(house, request_id, "approve")
+    return await _ends(house, request_id, "completed")
+
+
 async def invalid(house: House) -> str:
     house.simulator.script({**INVALID, "times": 2})
     return await _ended(house, "json", "failed", limits={"repairs": 1})
@@ -203,6 +228,9 @@ PATHS: tuple[Recording, ...] = (
     cancel,
     cancel_waiting,
     fail,
+    broken,
+    undelivered,
+    nonsense,
     invalid,
 )
 
@@ -230,7 +258,7 @@ async def _held(house: House, agent: str = "held", **body: object) -> str:
     return str(reply["id"])
 
 
-async def _decide(house: House, request_id: str, decision: str, **body: object) -> None:
+async def _decide(house: House, request_id: str, decision: str, **body: Any) -> None:
     reply = await house.decide(request_id, decision, by="ann", **body)
     if reply.status_code != 200:
         raise AssertionError(reply.text)
@@ -249,7 +277,7 @@ async def _ingest(house: House) -> str:
 
 async def _record(house: House, path: Recording) -> None:
     house.simulator.reset()
-    await house.services.ledger.health.record("sim", activities.generate.Outcome.OK)
+    await house.services.ledger.health.record("sim", Outcome.OK)
     workflow_id = await path(house)
     runs = [await house.history(workflow_id)]
     while earlier := runs[0].events[0].workflow_execution_started_event_attributes.continued_execution_run_id:

@@ -1,0 +1,287 @@
+"""A wrong file is named with key and remedy before anything is served, and what is shipped is right."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from holdfast.configuration import Deployment, load_configuration, reference, resolve_key
+from holdfast.errors import ConfigurationError, UnknownAgent
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = {
+    "models.toml": '[deployments.local]\nprovider = "extractive"\nmodel = "m"\n',
+    "agents/docs.toml": 'deployments = ["local"]\nprompt = "docs.md"\noutput_schema = "point.json"\n',
+    "prompts/docs.md": "Answer.\n",
+    "schemas/point.json": '{"type": "object"}',
+}
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a configuration with some files replaced, removed (`None`) or given as bytes."""
+
+    def written(**changes: Any) -> Path:
+        for name, text in {**GOOD, **changes.get("files", {})}.items():
+            file = tmp_path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(text, bytes):
+                file.write_bytes(text)
+            elif text is not None:
+                file.write_text(text)
+        return tmp_path
+
+    return written
+
+
+AGENT = GOOD["agents/docs.toml"]
+MODELS = GOOD["models.toml"]
+DEEP = "[" * 100_000
+
+BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
+    "no models file": ({"models.toml": None}, ["models.toml", "does not exist", "config_dir"]),
+    "models file is not TOML": ({"models.toml": "[deployments\n"}, ["models.toml", "not valid TOML", "line 1"]),
+    "models file is not UTF-8": ({"models.toml": b"model = '\xff'"}, ["models.toml", "not valid TOML"]),
+    "unknown table": ({"models.toml": MODELS + "[agents]\n"}, ["models.toml", "'agents'", "[deployments.<name>]"]),
+    "no deployment": ({"models.toml": ""}, ["models.toml", "no deployment", "[deployments.<name>]"]),
+    "deployments is a value": ({"models.toml": "deployments = 3"}, ["models.toml", "`deployments`", "tables"]),
+    "a deployment is a value": ({"models.toml": "[deployments]\nlocal = 3"}, ["models.toml", "`deployments.local"]),
+    "a name no agent can say": (
+        {"models.toml": MODELS + '[deployments."My GPT"]\nprovider = "extractive"\nmodel = "m"\n'},
+        ["models.toml", "`deployments.My GPT`", "lower case"],
+    ),
+    "unknown key of a deployment": (
+        {"models.toml": MODELS + 'modle = "m"\n'},
+        ["models.toml", "`deployments.local.modle`", "Did you mean 'model'?"],
+    ),
+    "unknown key of a table of a deployment": (
+        {"models.toml": MODELS + 'timeouts = { first_tokn = "5s" }\n'},
+        ["models.toml", "`deployments.local.timeouts.first_tokn`", "Did you mean 'first_token'?"],
+    ),
+    "unknown provider": (
+        {"models.toml": MODELS.replace("extractive", "opnai")},
+        ["models.toml", "`deployments.local.provider`", "'openai'"],
+    ),
+    "no model": (
+        {"models.toml": MODELS.replace('model = "m"', "")},
+        ["models.toml", "`deployments.local.model`", "required"],
+    ),
+    "a URL without a scheme": (
+        {"models.toml": '[deployments.local]\nprovider = "openai"\nmodel = "m"\nbase_url = "api.example.org"\n'},
+        ["models.toml", "`deployments.local.base_url`", "http"],
+    ),
+    "a negative price": (
+        {"models.toml": MODELS + 'price = { input = "-1", output = "1" }\n'},
+        ["models.toml", "`deployments.local.price.input`", "greater than or equal to 0"],
+    ),
+    "half a price": (
+        {"models.toml": MODELS + 'price = { input = "1" }\n'},
+        ["models.toml", "`deployments.local.price.output`", "required"],
+    ),
+    "a duration without a unit": (
+        {"models.toml": MODELS + "timeouts = { total = 90 }\n"},
+        ["models.toml", "`deployments.local.timeouts.total`", "needs a unit", "'90s'"],
+    ),
+    "a duration of nothing": (
+        {"models.toml": MODELS + 'timeouts = { total = "0s" }\n'},
+        ["models.toml", "`deployments.local.timeouts.total`", "greater than"],
+    ),
+    "no agents": ({"agents/docs.toml": None}, ["agents", "holds no agent", "<name>.toml"]),
+    "an agent is not TOML": ({"agents/docs.toml": "deployments = ["}, ["docs.toml", "not valid TOML"]),
+    "an agent's name": ({"agents/My Agent.toml": AGENT}, ["My Agent.toml", "`agent`", "pattern"]),
+    "unknown key of an agent": (
+        {"agents/docs.toml": AGENT + 'promt = "x"\n'},
+        ["docs.toml", "`promt`", "Did you mean 'prompt'?"],
+    ),
+    "a key like no other": (
+        {"agents/docs.toml": AGENT + "zzz = 1\n"},
+        ["docs.toml", "`zzz`", "Known keys: ", "prompt"],
+    ),
+    "unknown key of a table of an agent": (
+        {"agents/docs.toml": AGENT + '[approval]\napprovers = ["ann"]\nwithn = "1h"\n'},
+        ["docs.toml", "`approval.withn`", "Did you mean 'within'?"],
+    ),
+    "unknown deployment": (
+        {"agents/docs.toml": AGENT.replace('"local"', '"locl"')},
+        ["docs.toml", "`deployments`", "'locl'", "models.toml", "Did you mean 'local'?"],
+    ),
+    "no deployments": (
+        {"agents/docs.toml": AGENT.replace('["local"]', "[]")},
+        ["docs.toml", "`deployments`", "at least 1"],
+    ),
+    "missing prompt": (
+        {"agents/docs.toml": AGENT.replace("docs.md", "dosc.md")},
+        ["docs.toml", "`prompt`", "dosc.md", "does not exist"],
+    ),
+    "no prompt": ({"agents/docs.toml": 'deployments = ["local"]\n'}, ["docs.toml", "`prompt`", "required"]),
+    "an empty prompt name": ({"agents/docs.toml": AGENT.replace("docs.md", "")}, ["docs.toml", "`prompt`", "file in"]),
+    "a prompt that is a directory": (
+        {"agents/docs.toml": AGENT.replace("docs.md", "more"), "prompts/more/x.md": "x"},
+        ["docs.toml", "`prompt`", "more", "directory"],
+    ),
+    "a prompt outside": (
+        {"agents/docs.toml": AGENT.replace("docs.md", "../models.toml")},
+        ["docs.toml", "`prompt`", "file in", "'../models.toml'"],
+    ),
+    "a prompt anywhere": (
+        {"agents/docs.toml": AGENT.replace("docs.md", "/etc/hostname")},
+        ["docs.toml", "`prompt`", "file in"],
+    ),
+    "a prompt that is not UTF-8": ({"prompts/docs.md": b"\xff\xfe"}, ["docs.md", "not valid UTF-8", "byte 0"]),
+    "a schema that is not JSON": ({"schemas/point.json": "{type: object}"}, ["point.json", "not valid JSON", "line 1"]),
+    "a schema nested without end": ({"schemas/point.json": DEEP}, ["point.json", "not valid JSON"]),
+    "a schema that is a list": ({"schemas/point.json": "[]"}, ["point.json", "object", "list"]),
+    "a schema that is no schema": (
+        {"schemas/point.json": '{"type": "objet"}'},
+        ["point.json", "the JSON Schema is not valid", "`/type`"],
+    ),
+    "a schema that fetches another": (
+        {"schemas/point.json": '{"$ref": "https://example.org/s.json"}'},
+        ["point.json", "never fetched", "$defs"],
+    ),
+    "a schema outside": (
+        {"agents/docs.toml": AGENT.replace("point.json", "../../point.json")},
+        ["docs.toml", "`output_schema`", "file in"],
+    ),
+    "nobody may approve": (
+        {"agents/docs.toml": AGENT + "[approval]\napprovers = []\n"},
+        ["docs.toml", "`approval.approvers`", "at least 1"],
+    ),
+    "an approval that defaults to something else": (
+        {"agents/docs.toml": AGENT + '[approval]\napprovers = ["ann"]\ndefault = "escalate"\n'},
+        ["docs.toml", "`approval.default`", "'reject'"],
+    ),
+    "an approval until yesterday": (
+        {"agents/docs.toml": AGENT + '[approval]\napprovers = ["ann"]\nwithin = "-PT1H"\n'},
+        ["docs.toml", "`approval.within`", "duration"],
+    ),
+    "a limit below nothing": (
+        {"agents/docs.toml": AGENT + "[limits]\ntokens = -5\n"},
+        ["docs.toml", "`limits.tokens`", "greater than 0"],
+    ),
+    "a deadline without a unit": (
+        {"agents/docs.toml": AGENT + '[limits]\ndeadline = "90"\n'},
+        ["docs.toml", "`limits.deadline`", "needs a unit", "'90s'"],
+    ),
+    "a deadline beyond time": (
+        {"agents/docs.toml": AGENT + '[limits]\ndeadline = "99999999999999999999d"\n'},
+        ["docs.toml", "`limits.deadline`", "longer than"],
+    ),
+    "a deadline in words": (
+        {"agents/docs.toml": AGENT + '[limits]\ndeadline = "an hour"\n'},
+        ["docs.toml", "`limits.deadline`", "'2h'"],
+    ),
+    "a refusal pattern that is none": (
+        {"agents/docs.toml": AGENT + '[guards]\nrefuse = ["ok", "("]\n'},
+        ["docs.toml", "`guards.refuse`", "pattern 2"],
+    ),
+    "too many passages": (
+        {"agents/docs.toml": AGENT + "passages = 51\n"},
+        ["docs.toml", "`passages`", "less than or equal to 50"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "told"), BAD.values(), ids=BAD.keys())
+def test_a_wrong_file_is_named_with_key_and_remedy(
+    write: Write, files: dict[str, str | bytes | None], told: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load_configuration(write(files=files))
+    message = str(wrong.value)
+    assert [piece for piece in told if piece not in message] == [], message
+    assert "\n" not in message
+
+
+def test_the_good_configuration_of_these_tests_is_good(write: Write) -> None:
+    configuration = load_configuration(write())
+    agent = configuration.agent("docs")
+    assert agent.plan.instructions == reference("Answer.\n")
+    assert agent.texts == ("Answer.\n", '{"type":"object"}')
+
+
+def test_two_mistakes_are_told_together(write: Write) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load_configuration(write(files={"agents/docs.toml": AGENT + 'passages = 0\npromt = "x"\n'}))
+    assert "`passages`" in str(wrong.value)
+    assert "`promt`" in str(wrong.value)
+
+
+def test_the_configuration_that_is_shipped_is_right() -> None:
+    configuration = load_configuration(ROOT / "config")
+    assert set(configuration.agents) >= {"docs", "triage", "writer"}
+    for agent in configuration.agents.values():
+        assert agent.description
+        assert all(configuration.deployments[name].enabled for name in agent.plan.deployments)
+    for name, deployment in configuration.deployments.items():
+        assert resolve_key(name, deployment, {}) is None, "a first start needs no key"
+
+
+def test_defaults_are_the_safe_ones(write: Write) -> None:
+    agent = load_configuration(write(files={"agents/docs.toml": AGENT + '[approval]\napprovers = ["ann"]\n'})).agent(
+        "docs"
+    )
+    rule = agent.plan.approval
+    assert rule is not None
+    assert (rule.default, rule.requester_may_decide, rule.within) == ("reject", False, timedelta(hours=24))
+    assert agent.plan.guards.mask
+    assert agent.limits.attempts <= 10
+    assert agent.limits.tokens <= 100_000
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"agents/docs.toml": AGENT + "passages = 5\n"},
+        {"prompts/docs.md": "Answer well.\n"},
+        {"schemas/point.json": '{"type": "object", "required": ["x"]}'},
+    ],
+    ids=["file", "prompt", "schema"],
+)
+def test_the_version_of_an_agent_follows_everything_that_defines_it(write: Write, files: dict[str, str]) -> None:
+    before = load_configuration(write()).agent("docs").plan.version
+    assert load_configuration(write(files=files)).agent("docs").plan.version != before
+
+
+def test_the_version_of_an_agent_does_not_follow_layout(write: Write) -> None:
+    before = load_configuration(write()).agent("docs").plan.version
+    files = {"agents/docs.toml": "# a comment\n" + AGENT, "schemas/point.json": '{ "type":\n "object" }'}
+    assert load_configuration(write(files=files)).agent("docs").plan.version == before
+
+
+def test_limits_keep_the_product_s_defaults_where_a_file_is_silent(write: Write) -> None:
+    limits = '[limits]\ncost_usd = "0.25"\ndeadline = "1h30m"\n'
+    agent = load_configuration(write(files={"agents/docs.toml": AGENT + limits})).agent("docs")
+    assert agent.limits.cost_usd == Decimal("0.25")
+    assert agent.limits.deadline == timedelta(minutes=90)
+    assert agent.limits.repairs == 2
+    assert agent.limits.model_fields_set == set(type(agent.limits).model_fields), (
+        "what is unset would be left out of a history, and a later default would change a run under way"
+    )
+    assert agent.plan.model_fields_set == set(type(agent.plan).model_fields)
+
+
+def test_an_unknown_agent_is_answered_with_the_nearest(write: Write) -> None:
+    configuration = load_configuration(write())
+    with pytest.raises(UnknownAgent, match="Did you mean 'docs'") as unknown:
+        configuration.agent("dosc")
+    assert unknown.value.field == "agent"
+    with pytest.raises(UnknownAgent, match="Known agents: docs"):
+        configuration.agent("zzz")
+
+
+def test_a_key_comes_from_the_variable_that_the_deployment_names() -> None:
+    deployment = Deployment(provider="openai", model="m", base_url="https://x.example/v1", api_key_env="KEY_OF_X")
+    key = resolve_key("x", deployment, {"KEY_OF_X": "s3cret"})
+    assert isinstance(key, SecretStr)
+    assert key.get_secret_value() == "s3cret"
+    for environment in ({}, {"KEY_OF_X": ""}):
+        with pytest.raises(ConfigurationError, match=r"'x' takes its key from KEY_OF_X, which is not set.*enabled"):
+            resolve_key("x", deployment, environment)

@@ -1,0 +1,133 @@
+"""Hours pass in a second: deadlines of approvals and requests, and waits that a provider asks for.
+
+The engine's own time skipping gives each run a virtual clock; everything else is the house of the other tests.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowFailureError
+from temporalio.testing import WorkflowEnvironment
+
+from cli.temporal_files import DIRECTORY, read_server_files
+from cli.temporal_server import temporal_program
+from holdfast.errors import Outcome
+from tests.house import AGENTS, House, open_house
+
+Script = Callable[..., None]
+
+TIMER_STARTED = EventType.EVENT_TYPE_TIMER_STARTED
+TIMER_FIRED = EventType.EVENT_TYPE_TIMER_FIRED
+ACTIVITY_SCHEDULED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+
+_HELD = 'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[approval]\napprovers = ["ann"]\nwithin = "4h"\n'
+
+
+@pytest.fixture(scope="module")
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """The development server of `temporal-dev/` with time skipping."""
+    files = read_server_files(DIRECTORY)
+    arguments = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
+    for key, value in files.dynamic_config.items():
+        arguments += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
+    for name, kind in files.search_attributes.items():
+        arguments += ["--search-attribute", f"{name}={kind}"]
+    async with await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=str(temporal_program()),
+        dev_server_extra_args=arguments,
+        dev_server_startup_timeout=timedelta(seconds=30),
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+async def shared_house(skipping: WorkflowEnvironment, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """A house whose runs skip time."""
+    agents = {**AGENTS, "trusting": _HELD + 'default = "approve"\n'}
+    async with open_house(tmp_path_factory.mktemp("house"), skipping.client, agents=agents) as opened:
+        yield opened
+
+
+async def ended(house: House, request_id: str) -> dict[str, Any]:
+    """Wait for the end, over hours that pass by themselves as soon as nothing is under way."""
+    handle = house.client.get_workflow_handle(request_id)
+    async with asyncio.timeout(60):
+        with suppress(WorkflowFailureError):
+            await handle.result()
+    return await house.show(request_id)
+
+
+async def now(house: House, request_id: str) -> datetime:
+    """The run's virtual clock, as its last event has it."""
+    history = await house.history(request_id)
+    return history.events[-1].event_time.ToDatetime(tzinfo=UTC)
+
+
+async def test_an_approval_nobody_decides_is_rejected_at_its_deadline(house: House) -> None:
+    reply = await house.ask("held", "May this leave?")
+    final = await ended(house, reply["id"])
+    assert final["status"] == "rejected"
+    assert final["decided_by"] == "deadline"
+    assert "nobody decided before" in final["reason"]
+    assert final["answer"] is None
+    assert timedelta(hours=4) <= await now(house, reply["id"]) - _time(reply["submitted_at"]) < timedelta(hours=5)
+
+
+async def test_a_rule_may_release_at_its_deadline(house: House) -> None:
+    final = await ended(house, (await house.ask("trusting", "May this leave?"))["id"])
+    assert (final["status"], final["decided_by"]) == ("completed", "deadline")
+    assert final["answer"]["text"]
+
+
+async def test_the_deadline_of_the_request_ends_an_approval_that_would_stay_open_longer(house: House) -> None:
+    reply = await house.ask("trusting", "May this leave in an hour?", limits={"deadline": "1h"})
+    final = await ended(house, reply["id"])
+    assert final["status"] == "expired", "the rule's default is for its own deadline only"
+    assert "limits.deadline" in final["reason"]
+    assert final["answer"] is None
+    assert final["decided_by"] is None
+    assert await now(house, reply["id"]) - _time(reply["submitted_at"]) < timedelta(hours=2)
+
+
+async def test_a_long_retry_after_is_slept_through(house: House, script: Script) -> None:
+    script({"kind": "rate_limited", "retry_after": 300}, {"kind": "ok", "content": "Patience."})
+    final = await ended(house, (await house.submit("plain", "Wait five minutes."))["id"])
+    assert final["status"] == "completed", final
+    assert final["answer"]["text"] == "Patience."
+    assert house.simulator.bill()["requests"] == 1
+    history = await house.history(final["id"])
+    timers = [event.timer_started_event_attributes for event in history.events if event.event_type == TIMER_STARTED]
+    assert [timer.start_to_fire_timeout.ToTimedelta() for timer in timers] == [timedelta(seconds=300)]
+    fired = next(event for event in history.events if event.event_type == TIMER_FIRED)
+    calls = [event for event in history.events if event.event_type == ACTIVITY_SCHEDULED]
+    assert calls[0].event_id < fired.event_id < calls[1].event_id
+    await house.services.ledger.health.record("sim", Outcome.OK)
+
+
+async def test_a_retry_after_beyond_the_deadline_is_not_waited_for(house: House, script: Script) -> None:
+    script({"kind": "rate_limited", "retry_after": 7_200})
+    final = await ended(house, (await house.submit("plain", "Hurry.", limits={"deadline": "1h"}))["id"])
+    assert final["status"] == "expired"
+    history = await house.history(final["id"])
+    assert TIMER_STARTED not in [event.event_type for event in history.events]
+    await house.services.ledger.health.record("sim", Outcome.OK)
+
+
+async def test_a_decision_after_the_deadline_is_refused_and_changes_nothing(house: House) -> None:
+    reply = await house.ask("held", "Too late?")
+    final = await ended(house, reply["id"])
+    late = await house.decide(reply["id"], "approve", by="ann")
+    assert late.status_code == 409, late.text
+    assert "ended" in late.json()["detail"]
+    again = await house.show(reply["id"])
+    assert (again["status"], again["decided_by"]) == (final["status"], final["decided_by"]) == ("rejected", "deadline")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
