@@ -8,10 +8,25 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from cli.temporal_server import TemporalServer
+from holdfast.leaving import leave
 
 # A shared machine pauses at any time: no deadline per example, and slow generation is not a defect.
 hypothesis.settings.register_profile("holdfast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("holdfast")
+
+_EXIT_CODE = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember the verdict for `pytest_unconfigure`."""
+    session.config.stash[_EXIT_CODE] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End with the verdict: after the engine's SDK was used, the interpreter's own end may abort; see `leave`."""
+    if _EXIT_CODE in config.stash:
+        leave(config.stash[_EXIT_CODE])
 
 
 @pytest.fixture(scope="session")

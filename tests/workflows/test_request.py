@@ -12,6 +12,7 @@ from holdfast.contracts import Decision, Progress
 from holdfast.errors import Outcome
 from holdfast.ledger import AttemptState
 from tests.house import House
+from tests.workflows.recorded import readable
 
 Script = Callable[..., None]
 
@@ -46,7 +47,7 @@ async def test_personal_data_reaches_neither_model_nor_history_and_is_restored(h
     script({"kind": "ok", "content": "Written to <EMAIL_1> about <CARD_1>."})
     reply = await house.ask("recalling", "Write to jane.doe@example.org about card 4111 1111 1111 1111.")
     assert reply["answer"]["text"] == "Written to jane.doe@example.org about 4111 1111 1111 1111."
-    history = (await house.history(reply["id"])).to_json()
+    history = readable(await house.history(reply["id"]))
     assert "jane.doe" not in history
     assert "4111" not in history
     again = await house.ask("recalling", "Write to jane.doe@example.org about card 4111 1111 1111 1111.")
@@ -190,7 +191,7 @@ async def test_an_edited_answer_replaces_the_model_s(house: House) -> None:
     assert edited.status_code == 200, edited.text
     reply = await house.show(reply["id"])
     assert reply["answer"]["text"] == "A better answer."
-    assert "A better answer" not in (await house.history(reply["id"])).to_json()
+    assert "A better answer" not in readable(await house.history(reply["id"]))
 
 
 async def test_an_edit_that_breaks_the_schema_is_refused_and_the_question_stays_open(
@@ -273,7 +274,7 @@ async def test_the_trace_explains_the_request(house: House) -> None:
     progress = await handle.query("progress", result_type=Progress)
     assert progress.events[0].name == "sanitize"
     assert any("in / " in event.summary for event in progress.events)
-    history = (await house.history(reply["id"])).to_json()
+    history = readable(await house.history(reply["id"]))
     assert "Explain yourself" not in history
 
 
