@@ -46,6 +46,10 @@ from workflows.connection import connect_client, tracing_interceptors
 from workflows.ingest import IngestWorkflow
 from workflows.request import RequestWorkflow
 
+SHORT_STEPS = 32
+"""Requests whose short steps run at the same time. More would only share the same processor, each of them slower, until
+their timeouts pass; what does not fit waits in the engine. As many as share one batch of the embedding model."""
+
 GRACE = timedelta(seconds=30)
 """How long model calls in flight may finish when the worker is asked to stop."""
 
@@ -171,6 +175,8 @@ def build_workers(
             workflow_runner=workflow_runner(sandbox=engine.sandbox),
             # Eager dispatch would go past the rate limits of the deployments' queues.
             disable_eager_activity_execution=True,
+            max_concurrent_workflow_tasks=SHORT_STEPS,
+            max_concurrent_local_activities=SHORT_STEPS,
             sticky_queue_schedule_to_start_timeout=engine.sticky_timeout,
             graceful_shutdown_timeout=GRACE,
         ),
