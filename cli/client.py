@@ -54,6 +54,8 @@ class GatewayClient:
     ) -> None:
         self.url = (url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL).rstrip("/")
         api_key = api_key or os.environ.get("HOLDFAST_API_KEY", "")
+        self.said_user = "" if api_key else user
+        """The user that was named on the command line, and so has to be named again on the next one."""
         self.user = user or os.environ.get("HOLDFAST_USER") or _login_name()
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {"X-Holdfast-User": self.user}
         try:
@@ -171,10 +173,12 @@ class GatewayClient:
         """
         return self._call("GET", "/readyz")
 
-    def command(self, *words: str) -> str:
-        """A command line that reaches the same gateway."""
+    def command(self, *words: str, user: str | None = None) -> str:
+        """A command line that reaches the same gateway, as the same user or as another."""
         where = [] if self.url == DEFAULT_URL else ["--url", self.url]
-        return shlex.join([_program(), *words, *where])
+        name = self.said_user if user is None else user
+        who = ["--user", name] if name else []
+        return shlex.join([_program(), *words, *who, *where])
 
     def _once(self, path: str, body: object, *, key: str = "", query: Query | None = None, held: float = 0) -> Document:
         """Post under an idempotency key, so that a repetition after a broken connection does nothing twice."""

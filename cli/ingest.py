@@ -63,7 +63,10 @@ def ingest(
     for left_out in indexed.unreadable:
         output.note(f"Left out: {left_out['reason']}")
     if indexed.sources:
-        output.next('holdfast ask docs "..."')
+        if collection == "docs":
+            output.next('holdfast ask docs "..."')
+        else:
+            output.next(f'ask an agent whose file says `collection = "{collection}"`')
     else:
         output.next("mend what was left out, then `holdfast ingest` again")
     raise typer.Exit(FAILED if indexed.unreadable else DONE)

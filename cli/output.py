@@ -56,7 +56,9 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False, markup=False, emoji=False)
+        # What is not a terminal has no width; a table in a pipe should not be folded to 80 columns.
+        width = None if sys.stdout.isatty() else 160
+        self.console = Console(highlight=False, markup=False, emoji=False, width=width)
         self.notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     @property

@@ -1,6 +1,7 @@
 """`ask` and `requests list|show|cancel`: a person's own requests over HTTP."""
 
 import sys
+from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -134,7 +135,8 @@ def show_answer(output: Output, document: Document) -> None:
     decided = f"; decided by {document['decided_by']}" if document.get("decided_by") else ""
     origin = "recalled from an earlier answer" if document["recalled"] else f"by {document['deployment']}"
     output.say()
-    output.say(f"{origin}; {usage['total_tokens']} tokens, {money(usage['cost_usd'])}{decided}", style="dim")
+    calls = "" if document["attempts"] < 2 else f"{document['attempts']} model calls, "
+    output.say(f"{origin}; {calls}{usage['total_tokens']} tokens, {money(usage['cost_usd'])}{decided}", style="dim")
 
 
 def trace(document: Document) -> str:
@@ -145,7 +147,10 @@ def trace(document: Document) -> str:
 
 def money(amount: str | None) -> str:
     """US dollars as the gateway gave them; a missing price is not zero."""
-    return "unpriced" if amount is None else f"${amount}"
+    if amount is None:
+        return "unpriced"
+    dollars = Decimal(amount)
+    return "$0" if not dollars else f"${dollars:.4f}" if dollars >= Decimal("0.0001") else f"${dollars.normalize():f}"
 
 
 def _show_waiting(output: Output, client: GatewayClient, document: Document) -> None:
@@ -155,19 +160,20 @@ def _show_waiting(output: Output, client: GatewayClient, document: Document) -> 
         return
     approval = document["approval"]
     output.say(f"Waits until {moment(approval['deadline'])} for a decision by {', '.join(approval['approvers'])}.")
+    approver = next((name for name in approval["approvers"] if name != "*"), None)
     output.next(
-        f"one of them: {client.command('decide', document['id'], 'approve')}",
+        f"one of them: {client.command('decide', document['id'], 'approve', user=approver)}",
         client.command("requests", "show", str(document["id"])),
     )
 
 
 def _table(rows: list[Document]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("request", "agent", "status", "asked by", "submitted"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "request")
-    table.add_column("cost", justify="right")
+    for heading in ("request", "agent", "status", "submitted"):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "agent")
+    table.add_column("cost", justify="right", no_wrap=True)
     for row in rows:
-        cells = (row["id"], row["agent"], row["status"], row["user"], moment(row["submitted_at"]))
+        cells = (row["id"], row["agent"], row["status"], moment(row["submitted_at"]).removesuffix(" UTC"))
         table.add_row(*(visible(str(cell)) for cell in cells), money(row["cost_usd"]) if row["cost_usd"] else "")
     return table
 

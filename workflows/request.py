@@ -258,7 +258,8 @@ class RequestWorkflow:
             f"{deployment}, {reply.usage.input_tokens + reply.usage.cache_read_tokens} in / "
             f"{reply.usage.output_tokens} out, {money(reply.usage)}"
         )
-        self._done(Step.GENERATE, self._last_call)
+        again = "" if reply.attempts == 1 else f"; call {reply.attempts} of the request"
+        self._done(Step.GENERATE, f"{self._last_call}{again}")
         return loop.ModelReplied(reply.output, reply.finish_reason)
 
     def _call_failed(self, deployment: str, error: steps.StepFailure) -> loop.LoopTick:
@@ -415,7 +416,7 @@ class RequestWorkflow:
         if state.deployment:
             updates.append(attributes.MODEL.value_set(state.deployment))
         workflow.upsert_search_attributes(updates)
-        self._tell(EventKind.FINISHED, status, reason or f"{usage.total_tokens} tokens, {money(usage)}")
+        self._tell(EventKind.FINISHED, status, reason or _account(delivered))
         return Answer(
             request_id=request.id,
             status=status,
@@ -483,3 +484,9 @@ class RequestWorkflow:
 
 def _failed(reason: str) -> ApplicationError:
     return ApplicationError(reason, type="RequestFailed", non_retryable=True)
+
+
+def _account(delivered: Delivered) -> str:
+    usage = delivered.usage
+    calls = "1 model call" if delivered.attempts == 1 else f"{delivered.attempts} model calls"
+    return f"{calls}, {usage.total_tokens} tokens, {money(usage)}, lost calls at their worst case"

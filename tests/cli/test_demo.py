@@ -59,7 +59,7 @@ def test_the_question_is_asked_and_what_waits_is_shown(
     held = demo.ask(client, Output(as_json=False), Indexed())
     assert held.question == approval_document()
     assert gateway.calls[0].body["input"] == demo.QUESTION
-    assert f"approve --content {DIGEST} --url {gateway.url}\n" in capsys.readouterr().out
+    assert f"approve --content {DIGEST} --user demo --url {gateway.url}\n" in capsys.readouterr().out
 
 
 def test_an_agent_without_approval_shows_its_answer_and_there_is_nothing_to_approve(
