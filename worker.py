@@ -196,6 +196,8 @@ def build_workers(
             activities=[generate.generate],
             interceptors=interceptors,
             max_concurrent_activities=deployment.concurrency,
+            # A cancellation comes with the reply to a heartbeat, and a call goes on being billed until then.
+            max_heartbeat_throttle_interval=timedelta(seconds=10),
             graceful_shutdown_timeout=GRACE,
         )
         for name, deployment in configuration.deployments.items()

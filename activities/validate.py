@@ -1,6 +1,8 @@
 """`validate`: is the reply what was asked for? Mends what can be mended without a model."""
 
+import asyncio
 import json
+from functools import partial
 
 from temporalio import activity
 
@@ -8,6 +10,9 @@ from holdfast.calls import PASSAGES
 from holdfast.contracts import Validated, ValidateInput, Violation
 from holdfast.ledger import Ledger
 from holdfast.validation import Validator
+
+INLINE_CHARACTERS = 4_000
+"""Up to this length a check takes less than a hop to a thread; repairing a long reply can take a second."""
 
 
 class Validate:
@@ -29,9 +34,14 @@ class Validate:
         text = await contents.get(tenant, output)
         schema = json.loads(await contents.get(tenant, given.output_schema)) if given.output_schema else None
         passages = PASSAGES.validate_json(await contents.get(tenant, given.passages)) if given.passages else None
-        verdict = self._validator.check(
-            text, finish_reason=given.finish_reason, output_schema=schema, passages=passages
+        check = partial(
+            self._validator.check,
+            text,
+            finish_reason=given.finish_reason,
+            output_schema=schema,
+            passages=passages,
         )
+        verdict = check() if len(text) <= INLINE_CHARACTERS else await asyncio.to_thread(check)
         if not verdict.ok:
             return Validated(ok=False, rung=verdict.rung, violations=verdict.violations)
         content = output if verdict.text == text else await contents.put(tenant, verdict.text)

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from temporalio.api.enums.v1 import EventType, TaskQueueType
@@ -70,6 +70,8 @@ PROGRESS_TIMEOUT = timedelta(seconds=1)
 DECISION_TIMEOUT = timedelta(seconds=15)
 """How long a decision waits for a worker; less than the 20 s after which the server answers without an outcome."""
 INGESTION_DEADLINE = timedelta(hours=6)
+POLLER_GONE = timedelta(seconds=75)
+"""A worker polls at least once a minute; the engine remembers a dead one for five."""
 STARTS = 16
 """Runs started at the same time. A development server given a thousand at once starts 21 a second with errors, paced
 like this 52 without."""
@@ -315,7 +317,8 @@ class Engine:
                 )
         except Unavailable as error:
             return [f"engine: {error}"]
-        if not reply.pollers:
+        now = datetime.now(UTC)
+        if all(now - poller.last_access_time.ToDatetime(UTC) > POLLER_GONE for poller in reply.pollers):
             return [f"worker: none polls task queue {queue!r}; start one with `python worker.py`"]
         return []
 

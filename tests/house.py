@@ -5,6 +5,7 @@ about and loading torch takes seconds.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 
 import worker
 from gateway.app import create_app
@@ -151,6 +152,11 @@ class House:
         memo = await description.memo()
         approval = memo["approval"]
         return {"content_sha256": approval["content"]["sha256"], "deadline": approval["deadline"]}
+
+    async def ended(self, request_id: str) -> None:
+        """Wait until the request's run is closed, however it ended."""
+        with contextlib.suppress(WorkflowFailureError):
+            await self.client.get_workflow_handle(request_id).result()
 
     async def until_the_model_is_called(self) -> None:
         """Wait until the simulator has accepted a call."""

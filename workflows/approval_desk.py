@@ -27,6 +27,8 @@ from workflows import steps
 
 MAX_EARLY = 20
 """Decisions kept that came by signal before the question was asked."""
+MAX_EARLY_CHARACTERS = 100_000
+"""Length of their texts together: a run that starts over carries them, and an engine's payload has 2 MB."""
 
 
 class ApprovalDesk:
@@ -51,6 +53,7 @@ class ApprovalDesk:
         self._state = approval.ApprovalState(question) if question else None
         self.early = early
         self.verdict: approval.ApprovalCommand | None = None
+        self._closed = False
 
     @property
     def question(self) -> Approval | None:
@@ -94,13 +97,17 @@ class ApprovalDesk:
             raise ValueError("Nothing is asked.")
         self._settle(approval.step(self._state, approval.DeadlinePassed(workflow.now())))
 
+    def close(self) -> None:
+        """Take nothing more: the request is being cancelled, and a decision accepted now would not be carried out."""
+        self._closed = True
+
     def check(self, decision: Decision) -> None:
         """Refuse what may not be decided; changes nothing.
 
         Raises:
             ApplicationError: Of type `DecisionRefused`, its first detail the code.
         """
-        if problem := approval.refusal(self._state, decision, workflow.now()):
+        if problem := approval.refusal(None if self._closed else self._state, decision, workflow.now()):
             raise _refused(problem)
 
     async def take(self, decision: Decision) -> DecisionReceipt:
@@ -111,10 +118,11 @@ class ApprovalDesk:
         """
         self.check(decision)
         edited = await self._checked_edit(decision) if decision.decision is DecisionKind.EDIT else None
+        # While an edit was being checked somebody else may have decided, or the request may have been cancelled.
+        self.check(decision)
         if self._state is None:
             raise ValueError("An approval that was open a moment ago is gone.")
         try:
-            # While an edit was being checked somebody else may have decided, so the core looks again.
             return self._settle(approval.step(self._state, approval.Decided(decision, workflow.now(), edited)))
         except DecisionRefused as problem:
             raise _refused(problem) from None
@@ -122,6 +130,9 @@ class ApprovalDesk:
     async def take_signal(self, decision: Decision) -> None:
         """Take a decision whose sender hears nothing back; an early one is kept, a refusal goes on the run sheet."""
         if self._state is None:
+            if sum(len(kept.payload_text or "") for kept in (*self.early, decision)) > MAX_EARLY_CHARACTERS:
+                self.refuse_signal(f"{decision.actor}: nothing waits yet, and the text is too long to keep")
+                return
             self.early = (*self.early, decision)[:MAX_EARLY]
             return
         try:

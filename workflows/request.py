@@ -131,6 +131,7 @@ class RequestWorkflow:
         except (asyncio.CancelledError, ActivityError) as error:
             if not is_cancelled_exception(error):
                 raise
+            self._desk.close()
             answer = await self._end(loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
             if answer.status is Status.COMPLETED:
                 return answer
@@ -152,10 +153,15 @@ class RequestWorkflow:
     async def _attempt(self, work: Awaitable[loop.LoopTick]) -> loop.LoopTick:
         """Await a step; its final failure is a tick like any other, but cancellation goes through."""
         try:
-            return await work
+            tick = await work
         except steps.StepFailure as error:
             self._tell(EventKind.STEP_FAILED, error.step, error.reason)
-            return loop.StepFailed(error.step, error.reason)
+            tick = loop.StepFailed(error.step, error.reason)
+        # An activity that ends before it hears of the cancellation swallows it; the task still knows.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return tick
 
     async def _begin(self) -> loop.LoopTick:
         request, plan = self._request, self._request.plan
@@ -321,6 +327,8 @@ class RequestWorkflow:
             await self._start_over_if_long()
         self._status = Status.RUNNING
         workflow.upsert_search_attributes([attributes.STATUS.value_set(Status.RUNNING)])
+        # An update is in the history only once its workflow task is: end the task before anything acts on the decision.
+        await workflow.sleep(timedelta(milliseconds=1), summary="the decision is on record")
         match self._desk.verdict:
             case approval.Release(content=released):
                 return loop.Approved(released)

@@ -21,6 +21,8 @@ DOWN_WITHOUT_ACCESS = timedelta(minutes=5)
 """After an outcome that waiting does not mend: no credit, or a wrong key."""
 PATIENCE = timedelta(seconds=5)
 """A shorter Retry-After is waited for; a longer one sends calls elsewhere."""
+LONGEST_OUTAGE = timedelta(days=1)
+"""A provider that asks for more has made a mistake, or means "never"; either way it is asked again tomorrow."""
 CACHE_FOR = timedelta(seconds=1)
 
 
@@ -53,7 +55,7 @@ def after(condition: Condition, outcome: Outcome, now: datetime, retry_after: ti
     if outcome in (Outcome.BILLING, Outcome.AUTHENTICATION):
         return _down(condition, now + DOWN_WITHOUT_ACCESS, outcome.value)
     if outcome is Outcome.RATE_LIMITED and retry_after is not None and retry_after > PATIENCE:
-        return _down(condition, now + retry_after, outcome.value)
+        return _down(condition, now + min(retry_after, LONGEST_OUTAGE), outcome.value)
     return condition
 
 

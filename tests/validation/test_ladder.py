@@ -222,6 +222,16 @@ def test_each_passage_is_cited_once(markers: list[int]) -> None:
     assert [citation.source for citation in verdict.citations] == [f"{n}.md" for n in dict.fromkeys(markers)]
 
 
+def test_a_reply_of_nothing_but_opening_tags_is_read_in_one_pass() -> None:
+    # With a backtracking pattern this took minutes; the suite would not end.
+    assert not check_json("<think>" * 100_000, {}).ok
+
+
+def test_a_broken_reply_too_long_to_repair_says_so() -> None:
+    verdict = check_json("{'a': " + "'b', " * 50_000 + "}", {})
+    assert "too long to be repaired" in verdict.violations[0].message
+
+
 def test_threads_share_one_validator() -> None:
     validator, verdicts = Validator(), []
 

@@ -303,3 +303,26 @@ async def test_an_update_before_anything_waits_is_refused(house: House, script: 
     assert "not waiting" in str(refused.value.cause)
     await house.http.post(f"/v1/requests/{reply['id']}/cancel")
     assert (await house.show(reply["id"]))["status"] == "cancelled"
+
+
+async def test_what_a_decision_was_told_is_what_happens_however_many_decide_at_once(house: House) -> None:
+    for round_number in range(3):
+        reply = await house.ask("held", f"Race number {round_number}?")
+        kinds = [("ann", "approve"), ("bob", "reject")] * 6
+        outcomes = await asyncio.gather(*(house.decide(reply["id"], kind, by=by) for by, kind in kinds))
+        accepted = [kind for (_, kind), outcome in zip(kinds, outcomes, strict=True) if outcome.status_code == 200]
+        assert len(accepted) == 1
+        await house.ended(reply["id"])
+        final = await house.show(reply["id"])
+        assert final["status"] == {"approve": "completed", "reject": "rejected"}[accepted[0]]
+
+
+async def test_a_cancellation_that_the_model_call_never_heard_of_still_ends_the_request(
+    house: House, script: Script
+) -> None:
+    script({"kind": "ok", "first_token_ms": 700})
+    reply = await house.submit("held", "Cancel before the first beat.")
+    await house.until_the_model_is_called()
+    await house.http.post(f"/v1/requests/{reply['id']}/cancel")
+    await house.ended(reply["id"])
+    assert (await house.show(reply["id"]))["status"] == "cancelled"
