@@ -155,8 +155,9 @@ class House:
 
     async def ended(self, request_id: str) -> None:
         """Wait until the request's run is closed, however it ended."""
-        with contextlib.suppress(WorkflowFailureError):
-            await self.client.get_workflow_handle(request_id).result()
+        async with asyncio.timeout(60):
+            with contextlib.suppress(WorkflowFailureError):
+                await self.client.get_workflow_handle(request_id).result()
 
     async def until_the_model_is_called(self) -> None:
         """Wait until the simulator has accepted a call."""
