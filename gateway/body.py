@@ -1,7 +1,7 @@
 """Reads a JSON body without trusting it: size, encoding, shape and depth are checked before anything is believed."""
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -121,7 +121,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _fraction(literal: str) -> Decimal:
     _check_digits(literal)
-    return Decimal(literal)
+    try:
+        return Decimal(literal)
+    except InvalidOperation:  # an exponent beyond what decimal arithmetic can hold
+        raise _invalid("not-json", "A number of the body has an exponent out of range.", "Write it shorter.") from None
 
 
 def _integer(literal: str) -> int:

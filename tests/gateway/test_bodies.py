@@ -63,6 +63,7 @@ async def test_a_body_that_does_not_fit_is_named_and_starts_no_workflow(
         (b'{"agent": "writer"', "not-json", "body", "line 1"),
         (b'{"agent": NaN}', "not-json", "body", "NaN"),
         (b'{"agent": -Infinity}', "not-json", "body", "-Infinity"),
+        (b'{"agent": 1e-9999999999999999999}', "not-json", "body", "exponent"),
         (b'{"agent": "writer", "agent": "docs"}', "duplicate-key", "agent", "twice"),
         (b'{"limits": {"tokens": 1, "tokens": 2}}', "duplicate-key", "tokens", "twice"),
         (b'{"input": "\\ud800"}', "invalid-character", "input", "U+D800"),
