@@ -6,18 +6,22 @@ from typing import Any
 
 from temporalio import activity
 
-from holdfast.calls import PASSAGES
-from holdfast.contracts import Answer, AnswerDocument, Delivered, DeliverInput, Status
+from holdfast.contracts import Answer, AnswerDocument, AssistantTurn, Delivered, DeliverInput, FinishReason, Status
 from holdfast.guards import restore
 from holdfast.ledger import FinishedRequest, Ledger, Reuse
+from holdfast.preparation import PASSAGES
+from holdfast.relay import Relay
+from holdfast.telemetry import Metrics
 from holdfast.validation import cite
 
 
 class Deliver:
     """Writes the answer document, the exact answer and the request's final row in one transaction."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, relay: Relay, metrics: Metrics | None = None) -> None:
         self._ledger = ledger
+        self._relay = relay
+        self._metrics = metrics or Metrics()
 
     @activity.defn(name="deliver")
     async def deliver(self, given: DeliverInput) -> Delivered:
@@ -27,7 +31,7 @@ class Deliver:
         document = await self._document(given) if delivers else None
         reuse = None
         if delivers and given.recallable and given.masked and given.content:
-            reuse = Reuse(given.masked.sha256, given.content, given.passages)
+            reuse = Reuse(given.masked.sha256, given.content, given.passages, input_sha256=request.input.sha256)
         finished = await self._ledger.finish(
             FinishedRequest(
                 tenant=request.tenant,
@@ -45,14 +49,18 @@ class Deliver:
                     content_sha256=given.content.sha256 if given.content else None,
                     deployment=given.deployment,
                     recalled=given.recalled,
+                    finish_reason=given.finish_reason,
                     decided_by=given.decided_by,
                 ),
+                input=request.input,
             ),
             document=document,
             reuse=reuse,
             forget_vault=given.private,
         )
+        await self._relay.close(request.id)
         answer = finished.answer
+        self._metrics.request_ended(request.plan.agent, answer.status)
         return Delivered(status=answer.status, document=answer.document, usage=answer.usage, attempts=answer.attempts)
 
     async def _document(self, given: DeliverInput) -> str:
@@ -62,11 +70,29 @@ class Deliver:
         text = await contents.get(request.tenant, given.content)
         passages = PASSAGES.validate_json(await contents.get(request.tenant, given.passages)) if given.passages else ()
         mapping = await self._ledger.vault.load(request.tenant, request.id) if given.private else {}
+        if given.finish_reason is FinishReason.TOOL_CALLS and request.chat:
+            return _tool_calls(text, mapping)
         citations = () if request.plan.output_schema else cite(text, passages)
         if mapping:
             # In JSON a restored value must stay one string, whatever characters it holds.
             text = _restored_json(text, mapping) if request.plan.output_schema else restore(text, mapping)
         return AnswerDocument(text=text, citations=citations).model_dump_json()
+
+
+def _tool_calls(text: str, mapping: dict[str, str]) -> str:
+    turn = AssistantTurn.model_validate_json(text)
+    calls = tuple(
+        call.model_copy(update={"arguments": _restored_arguments(call.arguments, mapping)}) for call in turn.tool_calls
+    )
+    return AnswerDocument(text=restore(turn.text, mapping), tool_calls=calls).model_dump_json()
+
+
+def _restored_arguments(arguments: str, mapping: dict[str, str]) -> str:
+    """Arguments with values put back; what the model wrote that is no JSON is passed on as it is, restored as text."""
+    try:
+        return _restored_json(arguments, mapping) if mapping else arguments
+    except ValueError:
+        return restore(arguments, mapping)
 
 
 def _restored_json(text: str, mapping: dict[str, str]) -> str:

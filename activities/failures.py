@@ -20,7 +20,16 @@ from holdfast.errors import (
     IdempotencyConflict,
     InvalidInput,
     LimitExceeded,
+    ProviderError,
+    Throttled,
+    Unavailable,
 )
+
+MOST_ATTEMPTS = 12
+"""Times a step is tried that fails for another reason than a dependency that is away: nobody else will mend it."""
+
+_PATIENT = (Unavailable, ProviderError, Throttled)
+"""Pass by themselves, or are counted elsewhere."""
 
 _FINAL = (ConfigurationError, ContentMissing, IdempotencyConflict, InvalidInput, LimitExceeded)
 
@@ -42,23 +51,27 @@ class _Classify(ActivityInboundInterceptor):
         except ApplicationError:
             raise
         except HoldfastError as error:
-            raise application_error(error) from None
+            raise application_error(error, last=_is_last() and not isinstance(error, _PATIENT)) from None
         except Exception as error:
-            raise _unexpected(error) from None
+            raise _unexpected(error, last=_is_last()) from None
 
 
-def application_error(error: HoldfastError) -> ApplicationError:
+def _is_last() -> bool:
+    return activity.info().attempt >= MOST_ATTEMPTS
+
+
+def application_error(error: HoldfastError, *, last: bool = False) -> ApplicationError:
     """The engine's form of an error of the library. A ceiling is not a crash, hence benign."""
     benign = isinstance(error, LimitExceeded)
     return ApplicationError(
         str(error),
         type=type(error).__name__,
-        non_retryable=isinstance(error, _FINAL),
+        non_retryable=last or isinstance(error, _FINAL),
         category=ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED,
     )
 
 
-def _unexpected(error: Exception) -> ApplicationError:
+def _unexpected(error: Exception, *, last: bool) -> ApplicationError:
     reference = secrets.token_hex(4)
     where = "".join(traceback.format_tb(error.__traceback__))
     step = activity.info().activity_type
@@ -66,4 +79,5 @@ def _unexpected(error: Exception) -> ApplicationError:
     return ApplicationError(
         f"{type(error).__name__} in step {step!r}; the worker's log has the place under reference {reference}.",
         type="UnexpectedError" if isinstance(error, TypeError | AttributeError | NameError) else type(error).__name__,
+        non_retryable=last,
     )

@@ -2,10 +2,10 @@
 
 from temporalio import activity
 
-from holdfast.calls import PASSAGES
 from holdfast.contracts import Retrieved, RetrieveInput
 from holdfast.knowledge import Knowledge
 from holdfast.ledger import Ledger
+from holdfast.preparation import PASSAGES
 
 
 class Retrieve:

@@ -1,49 +1,39 @@
-"""`route`: which deployment to call now."""
+"""`route`: which deployment to call now, and why."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from temporalio import activity
 
-from holdfast.configuration import Deployment
 from holdfast.contracts import Routed, RouteInput
-from holdfast.ledger import Ledger
+from holdfast.deployments import Deployment
+from holdfast.router import Router
+
+GRACE = timedelta(seconds=150)
+"""What a worker needs beyond the call itself: a wait for room that is sat out (`holdfast.gate.PATIENCE_ALONE`), and one
+for a ledger that is away when the reply is there (`holdfast.calls.BOOKING_PATIENCE`)."""
 
 
 class Route:
-    """Takes the agent's list in order and skips what is marked down."""
+    """Asks the router, and puts the deployment's bounds beside its choice."""
 
-    def __init__(self, deployments: Mapping[str, Deployment], ledger: Ledger, heartbeat_timeout: timedelta) -> None:
+    def __init__(self, router: Router, deployments: Mapping[str, Deployment], heartbeat_timeout: timedelta) -> None:
+        self._router = router
         self._deployments = deployments
-        self._ledger = ledger
         self._heartbeat_timeout = heartbeat_timeout
 
     @activity.defn(name="route")
     async def route(self, given: RouteInput) -> Routed:
-        """Choose; when all candidates are down, the first to recover is tried rather than nobody."""
-        down = await self._ledger.health.down(datetime.now(UTC))
-        skipped: list[str] = []
-        candidates: list[str] = []
-        for name in given.deployments:
-            deployment = self._deployments.get(name)
-            if name in given.excluded:
-                skipped.append(f"{name} failed this request")
-            elif deployment is None or not deployment.enabled:
-                skipped.append(f"{name} is not enabled")
-            elif name in down:
-                skipped.append(f"{name} is down until {down[name].until:%H:%M:%S} UTC ({down[name].reason})")
-                candidates.append(name)
-            else:
-                return self._routed(name, skipped)
-        if candidates:
-            return self._routed(min(candidates, key=lambda name: down[name].until), skipped)
-        return Routed(reason=f"no deployment is left: {'; '.join(skipped)}")
-
-    def _routed(self, name: str, skipped: list[str]) -> Routed:
-        reason = f"{name}; skipped: {'; '.join(skipped)}" if skipped else f"{name}, the first choice"
+        """Choose; without a deployment, the reason says what stood in the way of each."""
+        decision = await self._router.route(given)
+        if decision.chosen is None:
+            return Routed(reason=decision.one_line())
+        deployment = self._deployments[decision.chosen.name]
         return Routed(
-            deployment=name,
-            reason=reason,
-            call_timeout=self._deployments[name].timeouts.total + timedelta(seconds=10),
+            deployment=decision.chosen.name,
+            reason=decision.one_line(),
+            in_process=deployment.in_process,
+            call_timeout=deployment.timeouts.total + GRACE,
             heartbeat_timeout=self._heartbeat_timeout,
+            batch=deployment.batch and given.request is not None and given.request.batch,
         )

@@ -4,7 +4,7 @@ import asyncio
 
 from temporalio import activity
 
-from holdfast.contracts import Sanitized, SanitizeInput
+from holdfast.contracts import Conversation, Sanitized, SanitizeInput
 from holdfast.guards import Sanitizer
 from holdfast.ledger import Ledger
 
@@ -22,14 +22,21 @@ class Sanitize:
     @activity.defn(name="sanitize")
     async def sanitize(self, given: SanitizeInput) -> Sanitized:
         """Make the input safe to show."""
-        text = await self._ledger.contents.get(given.tenant, given.input)
-        if given.input.size <= INLINE_BYTES:
-            clean = self._sanitizer.sanitize(text, given.guards)
+        contents = self._ledger.contents
+        text = await contents.get(given.tenant, given.input)
+        around = Conversation()
+        if given.conversation is not None:
+            around = Conversation.model_validate_json(await contents.get(given.tenant, given.conversation))
+        if given.input.size <= INLINE_BYTES and given.conversation is None:
+            clean, _ = self._sanitizer.sanitize_all(text, around, given.guards)
         else:
-            clean = await asyncio.to_thread(self._sanitizer.sanitize, text, given.guards)
+            clean, around = await asyncio.to_thread(self._sanitizer.sanitize_all, text, around, given.guards)
         if clean.mapping:
             await self._ledger.vault.save(given.tenant, given.request_id, clean.mapping)
         masked = given.input
         if clean.masked != text:
-            masked = await self._ledger.contents.put(given.tenant, clean.masked)
-        return Sanitized(masked=masked, placeholders=clean.counts, refusal=clean.refusal)
+            masked = await contents.put(given.tenant, clean.masked)
+        conversation = None
+        if given.conversation is not None:
+            conversation = await contents.put(given.tenant, around.model_dump_json())
+        return Sanitized(masked=masked, placeholders=clean.counts, refusal=clean.refusal, conversation=conversation)

@@ -6,10 +6,10 @@ from functools import partial
 
 from temporalio import activity
 
-from holdfast.calls import PASSAGES
 from holdfast.contracts import Validated, ValidateInput, Violation
 from holdfast.ledger import Ledger
-from holdfast.validation import Validator
+from holdfast.preparation import PASSAGES
+from holdfast.validation import Validator, confidence_in
 
 INLINE_CHARACTERS = 4_000
 """Up to this length a check takes less than a hop to a thread; repairing a long reply can take a second."""
@@ -40,9 +40,16 @@ class Validate:
             finish_reason=given.finish_reason,
             output_schema=schema,
             passages=passages,
+            chat=given.chat,
         )
         verdict = check() if len(text) <= INLINE_CHARACTERS else await asyncio.to_thread(check)
         if not verdict.ok:
             return Validated(ok=False, rung=verdict.rung, violations=verdict.violations)
         content = output if verdict.text == text else await contents.put(tenant, verdict.text)
-        return Validated(ok=True, content=content, rung=verdict.rung, citations=len(verdict.citations))
+        return Validated(
+            ok=True,
+            content=content,
+            rung=verdict.rung,
+            citations=len(verdict.citations),
+            confidence=confidence_in(verdict.text, given.confidence_field) if given.confidence_field else None,
+        )

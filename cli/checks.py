@@ -25,9 +25,11 @@ from cli.client import GatewayClient
 from cli.output import Problem
 from cli.temporal_files import read_server_files
 from cli.temporal_server import temporal_program
-from holdfast.configuration import Configuration, load_configuration, resolve_key
+from holdfast.configuration import Configuration, load_configuration
+from holdfast.deployments import resolve_key
 from holdfast.errors import HoldfastError
 from holdfast.ledger import Ledger
+from holdfast.redis_server import address, answering, connect
 from holdfast.settings import Settings, load_settings
 
 Verdict = Literal["ok", "problem", "advice", "off"]
@@ -76,6 +78,7 @@ async def all_checks(url: str = "") -> list[Check]:
     if settings is not None:
         found.append(await _guarded("ledger", lambda: ledger(settings.ledger.url)))
         found.append(await _guarded("knowledge", lambda: knowledge(settings)))
+        found.append(await _guarded("shared state", lambda: shared(settings)))
         found.append(await _guarded("Temporal server", lambda: engine(settings)))
         found.append(gateway(settings, url))
         found += ports(settings)
@@ -183,6 +186,20 @@ def _sqlite_file(url: str) -> Path | None:
     except ArgumentError:  # `Ledger.open` says it better
         return None
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+async def shared(settings: Settings) -> Check:
+    """Redis answers, where one is configured."""
+    url = settings.shared.url
+    if not url:
+        return Check("shared state", "ok", "kept in the process, which suits one worker beside its gateway")
+    client = connect(url)
+    try:
+        with answering("The shared state cannot be reached", url):
+            await client.ping()
+    finally:
+        await client.aclose()
+    return Check("shared state", "ok", f"Redis at {address(url)} answers")
 
 
 async def knowledge(settings: Settings) -> Check:

@@ -91,6 +91,7 @@ class GatewayClient:
         key: str = "",
         session: str = "",
         wait: float = 0,
+        batch: bool = False,
     ) -> Document:
         """Ask an agent.
 
@@ -100,8 +101,10 @@ class GatewayClient:
             key: Idempotency key.
             session: Conversation the question belongs to.
             wait: Seconds to wait for an end or for a question to people.
+            batch: Whether the answer may take hours and should cost less.
         """
-        body = {"agent": agent, "input": question} | ({"session": session} if session else {})
+        body: dict[str, object] = {"agent": agent, "input": question}
+        body |= ({"session": session} if session else {}) | ({"batch": True} if batch else {})
         first = min(wait, LONGEST_POLL_SECONDS)
         document = self._once("/v1/requests", body, key=key, query=_waiting(first), held=first)
         return self._until_settled(document, wait - first)

@@ -41,7 +41,7 @@ class Demo:
             "approval": self.question,
             "request": self.request,
             "answer": self.request.get("answer"),
-            "trace": self.request["links"]["trace"],
+            "trace": self.request["links"].get("trace"),
         }
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import Exit, TyperException
 
-from cli import approvals, dev, doctor, ingest, requests, serve, temporal
+from cli import approvals, budget, dev, doctor, ingest, models, requests, route, serve, temporal, usage
 from cli.output import Problem, report
 from holdfast.errors import HoldfastError
 from holdfast.leaving import leave
@@ -32,6 +32,10 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(approvals.app, name="approvals")
 app.command("decide")(approvals.decide)
 app.command("ingest")(ingest.ingest)
+app.add_typer(models.app, name="models")
+app.add_typer(budget.app, name="budget")
+app.command("usage")(usage.usage)
+app.add_typer(route.app, name="route")
 app.command("doctor")(doctor.doctor)
 
 

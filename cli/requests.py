@@ -24,6 +24,9 @@ def ask(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the answer.")] = 60,
     session: Annotated[str, typer.Option(help="Conversation that the question belongs to.")] = "",
     key: Annotated[str, typer.Option(help="Idempotency key: the same key and question are one request.")] = "",
+    batch: Annotated[
+        bool, typer.Option("--batch", help="May take hours; goes last, and by the provider's batch.")
+    ] = False,
     as_json: Json = False,
     url: Url = "",
     user: User = "",
@@ -33,7 +36,7 @@ def ask(
     text = _question(question)
     with GatewayClient(url, user) as client:
         with output.working(f"Asking {agent}"):
-            document = client.submit(agent, text, key=key, session=session, wait=wait)
+            document = client.submit(agent, text, key=key, session=session, wait=wait, batch=batch)
         show_request(output, client, document)
     raise typer.Exit(exit_code(document))
 
@@ -110,6 +113,8 @@ def show_request(output: Output, client: GatewayClient, document: Document) -> N
     elif status == "running":
         if progress := document.get("progress"):
             output.say(f"At step {progress['step']}, {progress['attempts']} model calls so far.")
+            if events := progress.get("events"):
+                output.say(f"Last: {events[-1]['summary']}.")
         output.next(
             client.command("requests", "show", request_id, "--wait", "60"),
             client.command("requests", "cancel", request_id),
@@ -141,7 +146,7 @@ def show_answer(output: Output, document: Document) -> None:
 
 def trace(document: Document) -> str:
     """Where the run can be seen; a gateway that does not know the Web UI's address gives the path below it."""
-    address = str(document["links"]["trace"])
+    address = str(document["links"].get("trace", "none: it was answered without a run, or its run is forgotten"))
     return f"the Temporal Web UI at {address}" if address.startswith("/") else address
 
 

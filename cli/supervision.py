@@ -29,7 +29,7 @@ from gateway.server import base_url, serving
 from holdfast.configuration import Configuration, load_configuration
 from holdfast.errors import ConfigurationError, HoldfastError, Unavailable
 from holdfast.settings import Settings, load_settings
-from holdfast.telemetry import start_tracing
+from holdfast.telemetry import start_metrics, start_tracing
 from simulator.server import Simulator
 from workflows.connection import connect_client, tracing_interceptors
 
@@ -134,7 +134,22 @@ def _show(house: House, output: Output) -> None:
     output.say(f"  Temporal Web UI  {house.ui_url}")
     output.say(f"  demo model       {house.simulator_url}")
     output.say(f"  data and logs    {house.data}")
+    if exports := _exports(house.settings):
+        output.say("  `budget`, `usage` and `models` in another shell need:")
+        for line in exports:
+            output.say(f"    export {line}")
     output.say()
+
+
+def _exports(settings: Settings) -> list[str]:
+    """What another shell must be told, so that verbs that open the ledger or the engine find these."""
+    plain = load_settings()
+    lines = []
+    if settings.ledger.url != plain.ledger.url:
+        lines.append(f"HOLDFAST_LEDGER__URL={settings.ledger.url}")
+    if settings.engine.address != plain.engine.address:
+        lines.append(f"HOLDFAST_ENGINE__ADDRESS={settings.engine.address}")
+    return lines
 
 
 def _converse(house: House, options: Options, output: Output) -> demo.Demo | None:
@@ -195,19 +210,30 @@ async def running(options: Options, output: Output) -> AsyncIterator[House]:
         )
         settings = settings.model_copy(update={"engine": engine_settings})
 
-        services = await worker.open_services(settings, configuration)
+        measuring = start_metrics(settings.telemetry, "holdfast-dev", own_server=False)
+        stack.push_async_callback(asyncio.to_thread, measuring.stop)
+        services = await worker.open_services(settings, configuration, metrics=measuring.metrics)
         stack.push_async_callback(services.aclose)
         with output.working("Loading the embedding model"):
             await services.warm_up()
         interceptors = tracing_interceptors(settings.telemetry.otlp_endpoint)
         client = await connect_client(temporal.address, temporal.namespace, interceptors=interceptors)
+        await worker.apply_queue_limits(client, settings, configuration)
         working = await stack.enter_async_context(
             _task(worker.serve_workers(worker.build_workers(client, services, settings, configuration)))
         )
         watching = await stack.enter_async_context(_task(_watch(temporal)))
 
         engine = Engine(client, settings.engine)
-        app = create_app(settings, configuration, services.ledger, engine, ui_url=temporal.ui_url)
+        app = create_app(
+            settings,
+            configuration,
+            services.ledger,
+            engine,
+            ui_url=temporal.ui_url,
+            relay=services.relay,
+            running_metrics=measuring,
+        )
         host, wanted = settings.gateway.host, settings.gateway.port
         try:
             port = await stack.enter_async_context(serving(app, host, wanted))
@@ -235,8 +261,11 @@ def settings_for(options: Options) -> Settings:
     if options.port is not None:
         overrides["gateway"] = {"port": options.port}
     if options.data is not None:
-        overrides["ledger"] = {"url": f"sqlite+aiosqlite:///{options.data / 'holdfast.db'}"}
-        overrides["knowledge"] = {"path": options.data / "knowledge"}
+        # What the environment names wins: it is said on purpose, and other verbs go by it.
+        if "HOLDFAST_LEDGER__URL" not in os.environ:
+            overrides["ledger"] = {"url": f"sqlite+aiosqlite:///{options.data / 'holdfast.db'}"}
+        if "HOLDFAST_KNOWLEDGE__PATH" not in os.environ:
+            overrides["knowledge"] = {"path": options.data / "knowledge"}
     return load_settings(**overrides)
 
 
@@ -326,5 +355,7 @@ def log_to(file: Path) -> None:
     handler = RotatingFileHandler(file, maxBytes=10_000_000, backupCount=2, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # An attempt that fails is in the trace, with its reason; a stack for each would bury what is wrong with us.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the gateway's access log has the same lines
     logging.captureWarnings(True)

@@ -1,5 +1,7 @@
 """Puts the gateway together: its parts, its routes, and what happens to errors."""
 
+import time
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -7,16 +9,21 @@ from starlette.exceptions import HTTPException
 from gateway import problems
 from gateway.context import Gateway
 from gateway.edge import Edge
+from gateway.edge_answers import EdgeAnswers
 from gateway.execution import RequestEngine
 from gateway.identity import Identity
+from gateway.intake import Intake
+from gateway.milestones import Milestones
 from gateway.representations import Links
-from gateway.routes import approvals, collections, health, requests
-from gateway.submission import Intake
+from gateway.routes import approvals, chat, collections, events, health, metrics, models, requests
+from gateway.text import TextPlane
 from gateway.tracing import TELEMETRY
 from holdfast.configuration import Configuration
 from holdfast.errors import HoldfastError
 from holdfast.ledger import Ledger
+from holdfast.relay import MemoryRelay, Relay
 from holdfast.settings import Settings
+from holdfast.telemetry import RunningMetrics
 
 
 def create_app(
@@ -25,7 +32,9 @@ def create_app(
     ledger: Ledger,
     engine: RequestEngine,
     *,
+    relay: Relay | None = None,
     ui_url: str | None = None,
+    running_metrics: RunningMetrics | None = None,
 ) -> FastAPI:
     """Build the HTTP application.
 
@@ -34,7 +43,10 @@ def create_app(
         configuration: The agents that may be asked for.
         ledger: Opened; the caller closes it after the application has stopped.
         engine: What runs the requests.
+        relay: Where workers publish text while it is written, the same as theirs; the caller closes it. Without one,
+            streams have milestones and the whole text at the end.
         ui_url: Base address of the engine's Web UI, for links to traces.
+        running_metrics: This process's metrics, served at `/metrics`; without them there is no such route.
     """
     app = FastAPI(
         title="Holdfast",
@@ -46,16 +58,31 @@ def create_app(
         redirect_slashes=False,
         telemetry=TELEMETRY,
     )
+    answers = EdgeAnswers(ledger, settings.ledger.recall_for)
     app.state.gateway = Gateway(
         settings=settings.gateway,
+        configuration=configuration,
         ledger=ledger,
         engine=engine,
-        intake=Intake(configuration, ledger, engine),
+        intake=Intake(
+            configuration,
+            ledger,
+            engine,
+            answers,
+            settings.tiers,
+            running_metrics.metrics if running_metrics else None,
+        ),
+        answers=answers,
+        milestones=Milestones(engine),
+        text=TextPlane(relay or MemoryRelay(), ledger),
         identity=Identity(settings.api_keys),
         links=Links(settings.engine.namespace, ui_url),
+        started_at=int(time.time()),
     )
-    for module in (requests, approvals, collections, health):
+    for module in (requests, events, chat, models, approvals, collections, health):
         app.include_router(module.router)
+    if running_metrics is not None:
+        app.include_router(metrics.router_of(running_metrics))
     app.add_exception_handler(problems.Problem, problems.on_problem)
     app.add_exception_handler(HoldfastError, problems.on_holdfast_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_parameters)

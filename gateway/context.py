@@ -6,12 +6,18 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from starlette.requests import ClientDisconnect
 
+from gateway.edge_answers import EdgeAnswers
+from gateway.event_stream import gone
 from gateway.execution import Execution, RequestEngine
 from gateway.identity import Caller, Identity
+from gateway.intake import Accepted, Intake, find
+from gateway.milestones import Milestones
 from gateway.problems import Problem
 from gateway.representations import Links
-from gateway.submission import Intake, find
+from gateway.text import TextPlane
+from holdfast.configuration import Configuration
 from holdfast.contracts import AnswerDocument, Status
 from holdfast.errors import ContentMissing
 from holdfast.ledger import Ledger
@@ -25,11 +31,17 @@ class Gateway:
     """The parts of a gateway, put together by `gateway.app.create_app`."""
 
     settings: GatewaySettings
+    configuration: Configuration
     ledger: Ledger
     engine: RequestEngine
     intake: Intake
+    answers: EdgeAnswers
+    milestones: Milestones
+    text: TextPlane
     identity: Identity
     links: Links
+    started_at: int
+    """Seconds since 1970; with it the agents count as created."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to stop: whoever waits is answered at once."""
 
@@ -51,18 +63,47 @@ class Gateway:
             )
         return execution
 
-    async def settle(self, execution: Execution, wait: timedelta) -> Execution:
-        """Wait until a request is final or waits for a person, up to `wait` or until the server stops."""
-        if wait <= timedelta(0) or execution.status is not Status.RUNNING:
+    async def settle(
+        self, execution: Execution, wait: timedelta, *, http: Request | None = None, through_approval: bool = False
+    ) -> Execution:
+        """Wait until a request is final or waits for a person, up to `wait` or until the server stops.
+
+        Args:
+            execution: The request.
+            wait: Bound of the wait.
+            http: The call that waits, whose body was read.
+            through_approval: Go on waiting while the request waits for a person.
+
+        Raises:
+            ClientDisconnect: Whoever called has gone.
+        """
+        over = execution.status.is_final or (execution.status is Status.WAITING and not through_approval)
+        if over or wait <= timedelta(0):
             return execution
-        waiting = asyncio.ensure_future(self.engine.wait(execution, wait))
+        waiting = asyncio.ensure_future(self.engine.wait(execution, wait, through_approval=through_approval))
         stopping = asyncio.ensure_future(self.draining.wait())
+        leaving = None if http is None else asyncio.ensure_future(gone(http.receive))
+        tasks = [task for task in (waiting, stopping, leaving) if task is not None]
         try:
-            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.result() if waiting.done() else execution
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            if leaving is not None and leaving.done():
+                raise ClientDisconnect
+            return execution
         finally:
-            waiting.cancel()
-            stopping.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def abandon(self, accepted: Accepted) -> None:
+        """The client that waited for the answer has gone: stop the request if it made it and the agent says so."""
+        if accepted.fresh and accepted.agent.plan.on_disconnect == "cancel" and not accepted.execution.status.is_final:
+            await self.engine.cancel(accepted.execution.request_id, "the client went away")
+
+    def writes_json(self, execution: Execution) -> bool:
+        """Whether a request's answer has to satisfy a schema."""
+        agent = self.configuration.agents.get(execution.agent)
+        return agent is not None and agent.plan.output_schema is not None
 
     async def complete(self, execution: Execution) -> tuple[Execution, AnswerDocument | None]:
         """A request with everything the ledger knows of its ending, and the answer's text while it is kept."""

@@ -1,5 +1,6 @@
 """What the routes know of a running request, and what they ask of the engine that runs it."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -39,6 +40,8 @@ class Execution:
     """Tokens consumed so far, if known."""
     cost_usd: Decimal | None = None
     """US dollars spent so far, if known; for display, not for accounts."""
+    traced: bool = True
+    """Whether the engine has a run of it to look at."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,17 @@ class RequestEngine(Protocol):
     async def find(self, request_id: str, tenant: str) -> Execution | None:
         """The request, or `None` when there is none of that id or it belongs to another tenant."""
 
-    async def wait(self, execution: Execution, timeout: timedelta) -> Execution:
-        """Return as soon as the request is final or waits for a person, at the latest after `timeout`."""
+    async def wait(self, execution: Execution, timeout: timedelta, *, through_approval: bool = False) -> Execution:
+        """Return as soon as the request is final, or waits for a person, at the latest after `timeout`.
+
+        Args:
+            execution: The request.
+            timeout: Bound of the wait.
+            through_approval: Go on waiting while the request waits for a person.
+        """
+
+    def turns(self, request_id: str) -> AsyncGenerator[None, None]:
+        """Yield whenever the request has moved on, the first time at once, until it has ended."""
 
     async def progress(self, request_id: str) -> Progress | None:
         """The run sheet so far; `None` when no worker answers."""

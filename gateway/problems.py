@@ -123,9 +123,19 @@ _DECISIONS = {
     "other_content": (409, "Read the approval again and send the `content_sha256` it shows."),
     "not_named": (403, "Ask one of the approvers that the approval names."),
     "own_request": (403, "Ask someone else to decide, or set `requester_may_decide` in the agent's `[approval]`."),
+    "no_edit": (422, "Approve or reject; to change the budget itself, use `holdfast budget set`."),
     "no_payload": (422, "Send the new text in `payload`."),
     "invalid_edit": (422, "Mend the text and decide again; the question is still open."),
 }
+
+_OPENAI = {
+    "unauthenticated": (401, "invalid_request_error", "invalid_api_key"),
+    "unknown-agent": (404, "invalid_request_error", "model_not_found"),
+    "insufficient-quota": (429, "insufficient_quota", "insufficient_quota"),
+    "foreign-origin": (403, "permission_error", "foreign_origin"),
+    "rejected": (403, "permission_error", "rejected"),
+}
+"""Status, type and code by which OpenAI's clients know some problems."""
 
 _HTTP_REMEDIES = {
     404: "Check the address; the API is listed at /openapi.json.",
@@ -166,8 +176,31 @@ def internal_problem() -> Problem:
     )
 
 
+def speaks_openai(path: str) -> bool:
+    """Whether an address belongs to the OpenAI-compatible API, errors included."""
+    return path.startswith(("/v1/chat/", "/v1/models"))
+
+
+def openai_error(problem: Problem) -> tuple[int, dict[str, object]]:
+    """A problem as OpenAI's API would tell it: the status, and the body's `error`."""
+    status, kind, code = _OPENAI.get(problem.slug, (problem.status, "", problem.slug.replace("-", "_")))
+    if status == 422:
+        status = 400
+    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
+    error: dict[str, object] = {
+        "message": f"{problem.detail} {problem.remedy}",
+        "type": kind,
+        "param": problem.field,
+        "code": code,
+    }
+    return status, error | problem.extra
+
+
 def respond(problem: Problem, request: Request) -> Response:
     """Render a problem."""
+    if speaks_openai(request.url.path):
+        status, error = openai_error(problem)
+        return JSONResponse({"error": error}, status_code=status, headers=problem.headers)
     return JSONResponse(
         problem.document(request.url.path, reference_of(request)),
         status_code=problem.status,

@@ -31,8 +31,11 @@ class Links:
 
     def of(self, execution: Execution) -> dict[str, str]:
         """Everything a client can do next with a request."""
-        links = {"self": self.request(execution.request_id), "trace": self.trace(execution.request_id)}
+        links = {"self": self.request(execution.request_id)}
+        if execution.traced:
+            links["trace"] = self.trace(execution.request_id)
         if not execution.status.is_final:
+            links["events"] = f"{self.request(execution.request_id)}/events"
             links["cancel"] = f"{self.request(execution.request_id)}/cancel"
         if execution.approval:
             links["decide"] = f"/v1/approvals/{execution.request_id}/decisions"
@@ -58,7 +61,7 @@ def request(execution: Execution, links: Links, document: AnswerDocument | None 
     if execution.answer:
         shown |= _answer(execution.answer, document)
     if execution.approval:
-        shown["approval"] = _question(execution.approval)
+        shown["approval"] = question(execution.approval)
     return shown | {"links": links.of(execution)}
 
 
@@ -77,12 +80,12 @@ def approval(execution: Execution, content: str | None, passages: Sequence[Passa
         links: Where its resources are.
     """
     cited = cited_markers(content or "")
-    question = _question(execution.approval) if execution.approval else {}
+    asked = question(execution.approval) if execution.approval else {}
     return {
         "request_id": execution.request_id,
         "agent": execution.agent,
         "requested_by": execution.user,
-        **question,
+        **asked,
         "content": content,
         "passages": [
             {
@@ -145,15 +148,17 @@ def _answer(answer: Answer, document: AnswerDocument | None) -> dict[str, Any]:
     }
 
 
-def _question(question: Approval) -> dict[str, Any]:
+def question(asked: Approval) -> dict[str, Any]:
+    """What people are asked, without the text."""
     return {
-        "content_sha256": question.content.sha256,
-        "approvers": list(question.rule.approvers),
-        "requester_may_decide": question.rule.requester_may_decide,
-        "default": question.rule.default,
-        "opened_at": _moment(question.opened_at),
-        "deadline": _moment(question.deadline),
-        "round": question.round,
+        "kind": asked.kind,
+        "content_sha256": asked.content.sha256,
+        "approvers": list(asked.rule.approvers),
+        "requester_may_decide": asked.rule.requester_may_decide,
+        "default": asked.rule.default,
+        "opened_at": _moment(asked.opened_at),
+        "deadline": _moment(asked.deadline),
+        "round": asked.round,
     }
 
 

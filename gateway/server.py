@@ -18,8 +18,9 @@ from gateway.engine import connect
 from holdfast.configuration import load_configuration
 from holdfast.errors import ConfigurationError
 from holdfast.ledger import Ledger
+from holdfast.relay import MemoryRelay, RedisRelay
 from holdfast.settings import Settings
-from holdfast.telemetry import start_tracing
+from holdfast.telemetry import start_metrics, start_tracing
 
 DRAIN_SECONDS = 10
 """How long answers that are under way may take once the server stops."""
@@ -93,22 +94,34 @@ async def serve(
         Unavailable: Engine or ledger do not answer.
     """
     configuration = load_configuration(settings.config_dir)
-    stop_tracing = start_tracing(settings.telemetry, "holdfast-gateway")
-    try:
-        ledger = await Ledger.open(settings.ledger.url)
-        try:
-            engine = await connect(settings)
-            app = create_app(settings, configuration, ledger, engine, ui_url=ui_url)
-            with _stop_signals() as stopped:
-                async with serving(app, settings.gateway.host, settings.gateway.port) as port:
-                    if on_ready is not None:
-                        on_ready(base_url(settings.gateway.host, port))
-                    await stopped.wait()
-        finally:
-            await ledger.aclose()
-    finally:
-        if stop_tracing is not None:
-            await asyncio.to_thread(stop_tracing)
+    async with contextlib.AsyncExitStack() as stack:
+        if (stop_tracing := start_tracing(settings.telemetry, "holdfast-gateway")) is not None:
+            stack.push_async_callback(asyncio.to_thread, stop_tracing)
+        measuring = start_metrics(settings.telemetry, "holdfast-gateway", own_server=False)
+        stack.push_async_callback(asyncio.to_thread, measuring.stop)
+        ledger = await Ledger.open(settings.ledger.url, recall_for=settings.ledger.recall_for)
+        stack.push_async_callback(ledger.aclose)
+        shared = settings.shared
+        relay = (
+            RedisRelay(shared.url, f"{shared.prefix}:stream:", keep=shared.keep_streams)
+            if shared.url
+            else MemoryRelay()
+        )
+        stack.push_async_callback(relay.aclose)
+        app = create_app(
+            settings,
+            configuration,
+            ledger,
+            await connect(settings),
+            relay=relay,
+            ui_url=ui_url,
+            running_metrics=measuring,
+        )
+        with _stop_signals() as stopped:
+            async with serving(app, settings.gateway.host, settings.gateway.port) as port:
+                if on_ready is not None:
+                    on_ready(base_url(settings.gateway.host, port))
+                await stopped.wait()
 
 
 def run(settings: Settings, *, ui_url: str | None = None, on_ready: Callable[[str], None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Turns a body into a request: what may be asked, under which id, and what is stored before the run starts."""
+"""What may be asked, in which form, under which id: bodies, limits, idempotency keys."""
 
 import base64
 import hashlib
@@ -7,21 +7,22 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from gateway.execution import Execution, RequestEngine
-from gateway.identity import Caller
 from gateway.problems import Problem
 from gateway.validation import Body, problem_of_validation
-from holdfast.configuration import Agent, Configuration, reference
-from holdfast.contracts import Limits, Request
+from holdfast.configuration import Agent
+from holdfast.contracts import Conversation, Limits
 from holdfast.errors import InvalidInput
-from holdfast.ledger import Ledger
 from holdfast.settings import parse_duration
+
+SessionName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""What a client calls a conversation."""
 
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -46,6 +47,21 @@ def _read_money(value: Any) -> Any:
     return value
 
 
+def _read_moment(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError('write a moment like "2026-12-01T22:00:00Z"') from None
+    if moment.tzinfo is None:
+        raise ValueError("the moment needs its offset from UTC, such as Z or +01:00")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the moment is out of range") from None
+
+
 class LimitsBody(Body):
     """Ceilings that the caller sets below the agent's; what is left out stays as the agent has it."""
 
@@ -66,97 +82,40 @@ class Submission(Body):
     """Name of an agent."""
     input: str
     """The question."""
-    session: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")
+    session: SessionName | None = None
     """Groups requests of one conversation."""
     limits: LimitsBody = LimitsBody()
+    batch: bool = False
+    """Whether the answer may take hours and should cost less: the request goes behind all others."""
+    not_before: Annotated[datetime | None, BeforeValidator(_read_moment)] = None
+    """No model is called before this moment, e.g. `2026-12-01T22:00:00Z`."""
 
 
-class Intake:
-    """Accepts submissions.
+@dataclass(frozen=True)
+class Question:
+    """What a client asks, whichever API it speaks."""
 
-    Args:
-        configuration: The agents.
-        ledger: Where texts and idempotency keys are kept.
-        engine: What runs the requests.
-    """
+    agent: str
+    input: str
+    limits: LimitsBody = field(default_factory=LimitsBody)
+    session: str | None = None
+    batch: bool = False
+    not_before: datetime | None = None
+    conversation: Conversation | None = None
+    """What surrounds the input, as the client sent it."""
+    chat: bool = False
 
-    def __init__(self, configuration: Configuration, ledger: Ledger, engine: RequestEngine) -> None:
-        self._configuration = configuration
-        self._ledger = ledger
-        self._engine = engine
-
-    async def accept(
-        self, caller: Caller, submission: Submission, body: Mapping[str, Any], key: str | None
-    ) -> Execution:
-        """Store what the request needs and start it, once for each idempotency key.
-
-        The texts are committed before the run starts, so a run never lacks them. If the process dies in between, the
-        same key starts the run when it comes again.
-
-        Args:
-            caller: Who asks.
-            submission: The validated body.
-            body: The body as it was parsed; a repetition of the key must have an equal one.
-            key: Idempotency key, if any.
-
-        Raises:
-            InvalidInput: The agent is unknown, the input is empty, or a limit is not acceptable.
-            Problem: A limit is out of its range.
-            IdempotencyConflict: The key came with another body before.
-            Unavailable: Ledger or engine do not answer.
-        """
-        agent = self._configuration.agent(submission.agent)
-        if not submission.input.strip():
-            raise InvalidInput("`input` is empty; send the question as text.", field="input")
-        limits = merge_limits(agent, submission.limits)
-        texts = (submission.input, *agent.texts)
-        request_id = new_id("req_") if key is None else keyed_id("req_", caller.tenant, key)
-        if key is None:
-            await self._ledger.contents.put_many(caller.tenant, texts)
-        else:
-            claim = await self._ledger.submissions.claim(
-                caller.tenant, key, body_sha256=digest(body), request_id=request_id, texts=texts
-            )
-            request_id = claim.request_id
-            if not claim.created:
-                if existing := await find(self._engine, self._ledger, request_id, caller.tenant):
-                    return existing
-                # The first submission died before its run started, perhaps under an older version of the agent.
-                await self._ledger.contents.put_many(caller.tenant, texts)
-        return await self._engine.submit(
-            Request(
-                id=request_id,
-                tenant=caller.tenant,
-                user=caller.user,
-                plan=agent.plan,
-                input=reference(submission.input),
-                limits=limits,
-                submitted_at=datetime.now(UTC),
-                session=submission.session,
-                tier=caller.tier,
-            )
+    @classmethod
+    def of(cls, submission: Submission) -> "Question":
+        """The question of a native submission."""
+        return cls(
+            agent=submission.agent,
+            input=submission.input,
+            limits=submission.limits,
+            session=submission.session,
+            batch=submission.batch,
+            not_before=submission.not_before,
         )
-
-
-async def find(engine: RequestEngine, ledger: Ledger, request_id: str, tenant: str) -> Execution | None:
-    """A request of the tenant, from the engine or, once its run has passed the engine's retention, from the ledger."""
-    if (execution := await engine.find(request_id, tenant)) is not None:
-        return execution
-    finished = await ledger.requests.get(tenant, request_id)
-    if finished is None:
-        return None
-    return Execution(
-        request_id=request_id,
-        tenant=tenant,
-        user=finished.user,
-        agent=finished.agent,
-        status=finished.answer.status,
-        submitted_at=finished.submitted_at,
-        session=finished.session,
-        answer=finished.answer,
-        tokens=finished.answer.usage.total_tokens,
-        cost_usd=finished.answer.usage.cost_usd,
-    )
 
 
 def merge_limits(agent: Agent, asked: LimitsBody) -> Limits:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.telemetry import TelemetryConfig
 
-_PROBES = ("/healthz", "/readyz")
+_PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 def _is_probe(scope: MutableMapping[str, Any]) -> bool:

@@ -104,6 +104,12 @@ def refusal(
             f"{approval.content.sha256[:12]}; read it again and decide on that.",
             code="other_content",
         )
+    if decision.decision is DecisionKind.EDIT and approval.kind == "budget":
+        return DecisionRefused(
+            "A request to go past a budget can be approved or rejected, not edited; change the budget itself with "
+            "`holdfast budget set`.",
+            code="no_edit",
+        )
     if decision.decision is DecisionKind.EDIT and not (
         edit_checked or decision.payload is not None or (decision.payload_text or "").strip()
     ):

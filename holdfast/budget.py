@@ -1,7 +1,7 @@
 """What a model call may cost at worst, what a request has left, and when the next call is refused.
 
 Pure arithmetic over contracts, so that workflows may import it. The ledger enforces `check` inside the transaction
-that admits a call; everyone else uses these functions to look ahead.
+that admits a call; everyone else uses these functions to look ahead. Budgets of tenants and users are in `spending`.
 """
 
 from collections.abc import Callable

@@ -3,83 +3,26 @@
 import difflib
 import hashlib
 import json
-import re
+import sys
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 
-from holdfast.contracts import ApprovalRule, ContentRef, Guards, Limits, Plan
+from holdfast.contracts import ApprovalRule, ContentRef, Escalation, Fallbacks, Guards, Limits, Plan, Strategy
 from holdfast.contracts.plan import Name
+from holdfast.deployments import NAME, Deployment, check_names
 from holdfast.errors import ConfigurationError, UnknownAgent
 from holdfast.guards import check_refusal_patterns
-from holdfast.prices import Price
+from holdfast.handlers import load_handler
+from holdfast.routing.intents import Intent, check_intents
 from holdfast.settings import Duration, Section, describe
 from holdfast.validation import check_schema
 
 SectionT = TypeVar("SectionT", bound=Section)
-
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
-"""As `holdfast.contracts.plan.Name`: agents refer to deployments by name, and task queues are named after them."""
-
-
-class TimeoutSettings(Section):
-    """Bounds of one model call; each is about silence, except `total`."""
-
-    connect: Duration = Field(default="5s", validate_default=True)
-    first_token: Duration = Field(default="60s", validate_default=True)
-    between_tokens: Duration = Field(default="30s", validate_default=True)
-    total: Duration = Field(default="10m", validate_default=True)
-
-
-class PriceSettings(Section):
-    """Prices in US dollars per million tokens; quoted, because money is decimal."""
-
-    input: Decimal = Field(ge=0)
-    output: Decimal = Field(ge=0)
-    cache_read: Decimal | None = Field(default=None, ge=0)
-    cache_write: Decimal | None = Field(default=None, ge=0)
-
-
-class Deployment(Section):
-    """One way to reach one model."""
-
-    provider: Literal["extractive", "openai"]
-    model: str = Field(min_length=1)
-    base_url: str = ""
-    """For `openai`: the API's base, ending in `/v1` with most servers."""
-    api_key_env: str = ""
-    """Environment variable that holds the key; empty for a server without one."""
-    vendor: str = "openai"
-    """Whose price list applies (an id of `genai-prices`)."""
-    price: PriceSettings | None = None
-    """Overrides the price list."""
-    context_window: int = Field(default=128_000, gt=0)
-    """Tokens of prompt and reply together."""
-    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    """How the server spells the reply limit."""
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    seed: int | None = None
-    concurrency: int = Field(default=200, gt=0, le=2_000)
-    """Calls one worker keeps in flight."""
-    timeouts: TimeoutSettings = TimeoutSettings()
-    enabled: bool = True
-
-    @property
-    def price_override(self) -> Price | None:
-        """The configured price, if any."""
-        if self.price is None:
-            return None
-        return Price(
-            input_usd_per_million=self.price.input,
-            output_usd_per_million=self.price.output,
-            cache_read_usd_per_million=self.price.cache_read,
-            cache_write_usd_per_million=self.price.cache_write,
-        )
 
 
 class ApprovalSettings(Section):
@@ -102,6 +45,24 @@ class LimitSettings(Section):
     deadline: Duration | None = None
 
 
+class FallbackSettings(Section):
+    """`[fallbacks]` of an agent file: deployments beside the listed ones, by what stood in the way."""
+
+    outage: tuple[Name, ...] = ()
+    context_window: tuple[Name, ...] = ()
+    content_policy: tuple[Name, ...] = ()
+    budget: tuple[Name, ...] = ()
+
+
+class EscalationSettings(Section):
+    """`[escalation]` of an agent file: who is asked when a valid reply is not sure enough."""
+
+    below: float = Field(gt=0, le=1)
+    to: tuple[Name, ...] = Field(min_length=1)
+    field: str = Field(default="", pattern=r"^(/.+)?$")
+    """JSON Pointer to a number in the reply; empty takes the mean probability of its tokens."""
+
+
 class AgentFile(Section):
     """One file of `config/agents`."""
 
@@ -117,6 +78,18 @@ class AgentFile(Section):
     approval: ApprovalSettings | None = None
     limits: LimitSettings = LimitSettings()
     guards: Guards = Guards()
+    routing: Strategy = "ordered"
+    regions: tuple[str, ...] = ()
+    """Regions that may see the requests; empty admits all."""
+    fallbacks: FallbackSettings = FallbackSettings()
+    escalation: EscalationSettings | None = None
+    intents: tuple[Intent, ...] = ()
+    """Questions that a handler answers instead of a model."""
+    budget_approval: ApprovalSettings | None = None
+    """Who may let a request go past a budget whose `at_limit` is `ask`."""
+    on_disconnect: Literal["finish", "cancel"] = "finish"
+    history: int = Field(default=10, ge=0, le=100)
+    """Earlier exchanges of the same session that the model is shown."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +100,8 @@ class Agent:
     description: str
     plan: Plan
     limits: Limits
+    history: int
+    """Earlier exchanges of a session that are shown."""
     texts: tuple[str, ...]
     """The texts that the plan's references stand for, to be put in each tenant's content store."""
 
@@ -166,16 +141,17 @@ def load_configuration(directory: Path) -> Configuration:
         raise ConfigurationError(f"{models_file}: `deployments` must hold tables, `[deployments.<name>]`.")
     deployments = {}
     for name, table in tables.items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ConfigurationError(
                 f"{models_file}: `deployments.{name}`: a deployment's name is lower case letters, digits, - and _."
             )
-        deployment = _parse(Deployment, table, models_file, f"deployments.{name}.")
-        if deployment.provider == "openai" and not deployment.base_url.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"{models_file}: `deployments.{name}.base_url` must be an http(s) URL for provider 'openai'."
-            )
-        deployments[name] = deployment
+        deployment = deployments[name] = _parse(Deployment, table, models_file, f"deployments.{name}.")
+        if deployment.provider == "handler" and deployment.enabled:
+            # A project's own functions lie beside its configuration, where a console script does not look by itself.
+            root = str(directory.resolve().parent)
+            if root not in sys.path:
+                sys.path.append(root)
+            load_handler(deployment.model, deployment.parameters, where=f"{models_file}: deployments.{name}")
     if not deployments:
         raise ConfigurationError(f"{models_file}: defines no deployment; add a `[deployments.<name>]` table.")
     files = sorted((directory / "agents").glob("*.toml"))
@@ -184,31 +160,9 @@ def load_configuration(directory: Path) -> Configuration:
     return Configuration(deployments, {file.stem: _agent(file, directory, deployments) for file in files})
 
 
-def resolve_key(name: str, deployment: Deployment, environment: Mapping[str, str]) -> SecretStr | None:
-    """The API key of a deployment.
-
-    Raises:
-        ConfigurationError: The variable it names is not set.
-    """
-    if not deployment.api_key_env:
-        return None
-    if not environment.get(deployment.api_key_env):
-        raise ConfigurationError(
-            f"Deployment {name!r} takes its key from {deployment.api_key_env}, which is not set. "
-            f"Export it, or set `enabled = false` for the deployment in models.toml."
-        )
-    return SecretStr(environment[deployment.api_key_env])
-
-
 def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> Agent:
     spec = _parse(AgentFile, _toml(file), file)
-    for name in spec.deployments:
-        if name not in deployments:
-            near = difflib.get_close_matches(name, deployments, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Defined: {', '.join(sorted(deployments))}."
-            raise ConfigurationError(
-                f"{file}: `deployments` names {name!r}, which {directory / 'models.toml'} does not define.{hint}"
-            )
+    _check_references(spec, file, directory, deployments)
     check_refusal_patterns(spec.guards.refuse, where=f"{file}: `guards.refuse`")
     instructions = _text(directory / "prompts", spec.prompt, file, "prompt")
     texts = [instructions]
@@ -224,6 +178,10 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
         check_schema(schema, where=str(path))
         texts.append(json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
         schema_ref = reference(texts[-1])
+    intents_ref = None
+    if spec.intents:
+        texts.append(json.dumps([intent.model_dump(mode="json") for intent in spec.intents], sort_keys=True))
+        intents_ref = reference(texts[-1])
     # Every field is set explicitly: what is unset is left out of a history, and a default may change with a release.
     try:
         limits = Limits(**Limits(**spec.limits.model_dump(exclude_none=True)).model_dump())
@@ -244,10 +202,43 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
             approval=ApprovalRule(**spec.approval.model_dump()) if spec.approval else None,
             guards=Guards(**spec.guards.model_dump()),
             recall=spec.recall,
+            strategy=spec.routing,
+            regions=spec.regions,
+            fallbacks=Fallbacks(**spec.fallbacks.model_dump()),
+            escalation=Escalation(**spec.escalation.model_dump()) if spec.escalation else None,
+            intents=intents_ref,
+            budget_approval=ApprovalRule(**spec.budget_approval.model_dump()) if spec.budget_approval else None,
+            on_disconnect=spec.on_disconnect,
         )
     except ValidationError as error:
         raise ConfigurationError(f"{file}: {describe(error, Plan)}") from None
-    return Agent(file.stem, spec.description, plan, limits, tuple(texts))
+    return Agent(file.stem, spec.description, plan, limits, spec.history, tuple(texts))
+
+
+def _check_references(spec: AgentFile, file: Path, directory: Path, deployments: dict[str, Deployment]) -> None:
+    lists = {"deployments": spec.deployments, "escalation.to": spec.escalation.to if spec.escalation else ()}
+    lists |= {f"fallbacks.{cause}": tuple(names) for cause, names in spec.fallbacks}
+    for key, names in lists.items():
+        check_names(file, key, names, deployments, directory / "models.toml")
+    known = {deployment.region for deployment in deployments.values()}
+    for region in spec.regions:
+        if region not in known:
+            raise ConfigurationError(
+                f"{file}: `regions` admits {region!r}, where no deployment of {directory / 'models.toml'} computes; "
+                f"set `region` for one, or correct the name."
+            )
+    check_intents(spec.intents, deployments, where=f"{file}: intents")
+    for intent in spec.intents:
+        if deployments[intent.deployment].provider != "handler":
+            raise ConfigurationError(
+                f"{file}: `intents.{intent.name}.deployment` names {intent.deployment!r}, which is no handler; give it "
+                "a deployment with provider 'handler'."
+            )
+    if spec.escalation and spec.escalation.field and not spec.output_schema:
+        raise ConfigurationError(
+            f"{file}: `escalation.field` points into a JSON reply, but the agent has no `output_schema`; "
+            "give it one, or leave `field` out."
+        )
 
 
 def reference(text: str) -> ContentRef:
@@ -261,7 +252,9 @@ def _toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"{file}: does not exist; create it or point `config_dir` elsewhere.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file}: not UTF-8 at byte {error.start}; save the file as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}.") from None

@@ -7,18 +7,22 @@ HoldfastError
 │   ├── UnknownAgent
 │   └── UnreadableDocument    a document cannot be ingested; the others still are
 ├── ContentMissing            a reference names a text that the content store does not hold
+├── RelayGap                  a stream's text is no longer all there; the final answer is
 ├── IdempotencyConflict       the same key came with another body
 ├── DecisionRefused           an approval decision that may not be taken
 ├── LimitExceeded             a ceiling of the request would be passed
+│   └── BudgetExceeded        a budget or the credit of a tenant, user or session would be passed
 ├── ProviderError             a model call failed; carries its classified outcome
+├── Throttled                 a deployment has no room now; nothing was sent
 └── Unavailable               something Holdfast depends on does not answer
 ```
 
 A message says what happened to which object and what to do about it. It never contains the text of a request.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 
 class HoldfastError(Exception):
@@ -54,6 +58,10 @@ class ContentMissing(HoldfastError):
     """A content reference without content: the store was pruned or belongs to another installation."""
 
 
+class RelayGap(HoldfastError):
+    """A follower of a stream cannot be given the next character: it was dropped or lost. The final answer has it."""
+
+
 class IdempotencyConflict(HoldfastError):
     """An idempotency key was used before with a different body."""
 
@@ -64,7 +72,7 @@ class DecisionRefused(HoldfastError):
     Args:
         message: Why, in words for the person who decided.
         code: `not_open`, `already_decided`, `not_named`, `own_request`, `other_content`, `no_payload`,
-            `invalid_edit` or `too_late`.
+            `no_edit`, `invalid_edit` or `too_late`.
     """
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -86,6 +94,35 @@ class LimitExceeded(HoldfastError):
         self.limit = limit
         self.bound = bound
         self.needed = needed
+
+
+class BudgetExceeded(LimitExceeded):
+    """A budget or the prepaid credit of a scope would be passed; nothing was recorded and nothing may be sent.
+
+    Args:
+        limit: What is used up: `tokens` or `cost_usd`.
+        bound: The ceiling.
+        needed: What the next call would bring the total to, `unpriced` when nobody knows.
+        scope: Whose: `tenant acme`, `user ada`, `session chat-7` or `credit acme`.
+        action: What the budget does at its limit, a value of `holdfast.contracts.AtLimit`.
+        resets_at: When its next period begins; `None` when it has none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        bound: str,
+        needed: str,
+        scope: str,
+        action: str,
+        resets_at: datetime | None,
+    ) -> None:
+        super().__init__(message, limit=limit, bound=bound, needed=needed)
+        self.scope = scope
+        self.action = action
+        self.resets_at = resets_at
 
 
 class Outcome(StrEnum):
@@ -148,6 +185,8 @@ class ProviderError(HoldfastError):
         outcome: The row of the outcome table.
         status: HTTP status, if an answer came.
         retry_after: How long the provider asks to wait, if it said so.
+        should_retry: What the provider said about a repetition (`x-should-retry`), if anything.
+        timed_out: Whether we gave up waiting, rather than the provider failing.
     """
 
     def __init__(
@@ -157,11 +196,42 @@ class ProviderError(HoldfastError):
         outcome: Outcome,
         status: int | None = None,
         retry_after: timedelta | None = None,
+        should_retry: bool | None = None,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.status = status
         self.retry_after = retry_after
+        self.should_retry = should_retry
+        self.timed_out = timed_out
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same deployment may be tried again: the outcome's answer, unless the provider said no.
+
+        A provider that says yes makes a call of unknown outcome repeatable, and no other outcome.
+        """
+        if self.should_retry is False:
+            return False
+        return self.outcome.retryable or (self.should_retry is True and self.outcome is Outcome.UNKNOWN)
+
+
+class Throttled(HoldfastError):
+    """A deployment's own limits or its breaker hold the call back; nothing was sent or recorded.
+
+    Args:
+        message: Which deployment and which limit.
+        wait: When it is worth trying again.
+        by: What holds it back: `requests`, `tokens`, `concurrency` or `breaker`.
+    """
+
+    def __init__(
+        self, message: str, *, wait: timedelta, by: Literal["requests", "tokens", "concurrency", "breaker"]
+    ) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.by = by
 
 
 class Unavailable(HoldfastError):

@@ -97,6 +97,10 @@ class GatewaySettings(Section):
     """Largest request body accepted."""
     max_wait: Duration = timedelta(seconds=60)
     """Longest `?wait=`."""
+    chat_wait: Duration = timedelta(minutes=10)
+    """How long a chat completion is held open for its answer, decisions by people included."""
+    heartbeat: Duration = timedelta(seconds=15)
+    """Silence on a stream after which a comment is sent, so that proxies keep the connection."""
 
 
 class LedgerSettings(Section):
@@ -117,6 +121,40 @@ class KnowledgeSettings(Section):
     """A Qdrant server, e.g. `http://127.0.0.1:6333`."""
 
 
+class SharedSettings(Section):
+    """State that several processes share: streams of text, rate limits, health of deployments."""
+
+    url: str = ""
+    """A Redis server, e.g. `redis://127.0.0.1:6379/0`. Empty keeps the state in the process, which suits one worker
+    and a gateway in the same process."""
+    prefix: str = Field(default="holdfast", pattern=r"^[a-z0-9:_-]{1,64}$")
+    """Begins every key, so that installations can share a server."""
+    keep_streams: Duration = timedelta(minutes=10)
+    """How long the text of an ended stream can be read again token by token."""
+
+
+class BatchSettings(Section):
+    """Calls that go through a provider's batch API."""
+
+    collect: Duration = timedelta(minutes=1)
+    """How long calls are gathered before they are sent together."""
+    poll: Duration = timedelta(minutes=1)
+    """Longest time between two looks at a batch."""
+    lines: int = Field(default=10_000, ge=1, le=50_000)
+    """Most calls of one batch."""
+    lost_after: Duration = timedelta(minutes=5)
+    """How long a batch whose acceptance got lost is looked for at the provider, before its calls count as lost."""
+
+
+class TierSettings(Section):
+    """What a service tier of `api_keys` is worth in the queues."""
+
+    priority: int = Field(default=3, ge=1, le=5)
+    """1 goes first; a lower tier waits while a higher one has work."""
+    weight: float = Field(default=1.0, ge=0.001, le=1_000)
+    """Share of a tenant beside the others of the same priority."""
+
+
 class TelemetrySettings(Section):
     """OpenTelemetry export; off without an endpoint."""
 
@@ -126,6 +164,8 @@ class TelemetrySettings(Section):
     """Put prompts and replies on model spans. Off, because they hold personal data."""
     semantic_conventions: str = Field(default="v1.41", pattern=r"^(v1\.41|next)$")
     """Which generation of the GenAI attribute names to emit."""
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    """Port of 127.0.0.1 on which a worker serves `/metrics` for Prometheus; 0 serves none. The gateway has a route."""
 
 
 class ApiKey(Section):
@@ -173,6 +213,16 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     ledger: LedgerSettings = LedgerSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    shared: SharedSettings = SharedSettings()
+    batch: BatchSettings = BatchSettings()
+    tiers: Mapping[str, TierSettings] = Field(
+        default_factory=lambda: {
+            "premium": TierSettings(priority=2, weight=2),
+            "standard": TierSettings(),
+            "batch": TierSettings(priority=5),
+        }
+    )
+    """Service tiers by name; a key may name only these."""
     telemetry: TelemetrySettings = TelemetrySettings()
     qdrant_api_key: SecretStr | None = None
     """Key of the Qdrant server, if it wants one; from the environment only."""
@@ -186,6 +236,16 @@ class Settings(BaseSettings):
                 f"gateway.host is {self.gateway.host!r} but no API key is set: "
                 "set HOLDFAST_API_KEYS=KEY=tenant/user, or bind to 127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_name_known_tiers(self) -> "Settings":
+        for key in self.api_keys:
+            if key.tier not in self.tiers:
+                raise ValueError(
+                    f"the key of {key.tenant}/{key.user} names tier {key.tier!r}, which `[tiers]` does not define; "
+                    f"defined: {', '.join(sorted(self.tiers))}"
+                )
         return self
 
     @classmethod
@@ -247,7 +307,8 @@ def describe(error: ValidationError, kind: type[BaseModel], prefix: str = "") ->
         prefix: Where in the file the model is, e.g. `limits.`.
     """
     return "; ".join(
-        f"`{prefix + '.'.join(str(part) for part in problem['loc']) or 'settings'}`: {problem['msg']}"
+        f"`{(prefix + '.'.join(str(part) for part in problem['loc'])).rstrip('.') or 'settings'}`: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
         f"{_hint(kind, problem['loc']) if problem['type'] == 'extra_forbidden' else ''}"
         for problem in error.errors(include_input=False, include_url=False)
     )

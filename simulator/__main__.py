@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0 after a signal, 1 when the simulator could not start.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m simulator", description="An OpenAI-compatible model provider that misbehaves on demand."
+        prog="python -m simulator", description="An OpenAI- and Anthropic-compatible model provider that misbehaves."
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8091, help="port; 0 takes a free one (default: %(default)s)")

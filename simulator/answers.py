@@ -56,19 +56,25 @@ def numbered_passages(message: str) -> tuple[tuple[NumberedPassage, ...], str]:
     return tuple(NumberedPassage(marker, text) for marker, text in passages if text), "\n".join(outside)
 
 
-def plain_answer(message: str, tokens: int, draw: random.Random) -> str:
+def plain_answer(message: str, tokens: int, draw: random.Random, *, wrong: bool = False) -> str:
     """Answer a message.
 
     Args:
         message: The last user message.
         tokens: Length of the answer when the message has no passages.
         draw: Seeded by the request.
+        wrong: Quote the passage that fits least; if there is but one, cite it for what it does not say.
 
     Returns:
         One or two sentences of the passage that shares most words with the question, ending in its marker `[n]`; or
         filler of exactly `tokens` `o200k_base` tokens.
     """
     passages, question = numbered_passages(message)
+    if wrong and len(passages) == 1:
+        return f"{filler(tokens, draw)} [{passages[0].marker}]"
+    if wrong and passages:
+        asked = _words(question)
+        passages = (min(passages, key=lambda passage: len(asked & _words(passage.text))),)
     return quote(passages, question) if passages else filler(tokens, draw)
 
 

@@ -1,14 +1,36 @@
-"""What one chat completion does: the behaviour, its fields, and how a mapping becomes one.
+"""What one call of a model does: the behaviour, its fields, and how each is read."""
 
-Behaviours arrive as JSON (script, `X-Simulate` header) or TOML (profile). A field that does not exist or a value out of
-range is refused with the field's name and what it accepts, because a fault that is silently not injected makes a test
-pass for the wrong reason.
-"""
-
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from simulator.fields import (
+    BehaviourError,
+    Read,
+    boolean,
+    calls,
+    integer,
+    member,
+    number,
+    optional,
+    price,
+    text,
+    weights,
+)
+from simulator.prices import Price
+
+__all__ = [
+    "CALL_FIELDS",
+    "PROFILE_FIELDS",
+    "SCRIPT_FIELDS",
+    "Behaviour",
+    "BehaviourError",
+    "ErrorFormat",
+    "Kind",
+    "ModelProfile",
+    "RetryAfterFormat",
+]
 
 
 class Kind(StrEnum):
@@ -16,12 +38,27 @@ class Kind(StrEnum):
 
     OK = "ok"
     RATE_LIMITED = "rate_limited"
+    SLOW_DOWN = "slow_down"
+    """429 for traffic that grew too fast, below the limits."""
     INSUFFICIENT_QUOTA = "insufficient_quota"
+    """429 of a spending limit: waiting does not help."""
+    BILLING_402 = "billing_402"
+    BILLING_400 = "billing_400"
     UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    MODEL_NOT_FOUND = "model_not_found"
+    REQUEST_TOO_LARGE = "request_too_large"
+    CONFLICT_409 = "conflict_409"
     CONTEXT_LENGTH = "context_length"
+    POLICY_400 = "policy_400"
+    """The prompt is turned away by a content policy."""
     OVERLOADED_503 = "overloaded_503"
+    OVERLOADED_529 = "overloaded_529"
     ERROR_500 = "error_500"
     ERROR_502 = "error_502"
+    ERROR_504 = "error_504"
+    ERROR_MID_STREAM = "error_mid_stream"
+    """200, some tokens, then an error in the stream; without a stream, 200 with an error as body."""
     HANG = "hang"
     """The request is accepted and never answered."""
     DISCONNECT_BEFORE_RESPONSE = "disconnect_before_response"
@@ -31,6 +68,8 @@ class Kind(StrEnum):
     CONTENT_FILTER = "content_filter"
     REFUSAL = "refusal"
     TRUNCATED = "truncated"
+    CONTEXT_WINDOW_EXCEEDED = "context_window_exceeded"
+    """The answer is cut because the context window is full, not because of `max_tokens`."""
     TOOL_CALLS = "tool_calls"
     NO_USAGE = "no_usage"
     MALFORMED_JSON = "malformed_json"
@@ -39,20 +78,31 @@ class Kind(StrEnum):
     SCHEMA_VIOLATING_JSON = "schema_violating_json"
     REPAIRABLE_JSON = "repairable_json"
     """The content is right JSON in a code fence with a trailing comma."""
+    CONFIDENTLY_WRONG = "confidently_wrong"
+    """Right in form and wrong in substance: another passage is quoted, other values fill the schema."""
 
     @property
     def is_refusal(self) -> bool:
         """Whether the request is turned away before generation, and so never billed."""
         return self in _TURNED_AWAY
 
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the client gets no complete answer although one may have been generated."""
+        return self in _WITHHELD
+
 
 _TURNED_AWAY = frozenset(
     {
-        Kind.RATE_LIMITED,
-        Kind.INSUFFICIENT_QUOTA,
-        Kind.UNAUTHORIZED,
-        Kind.CONTEXT_LENGTH,
-        Kind.OVERLOADED_503,
+        *(Kind.RATE_LIMITED, Kind.SLOW_DOWN, Kind.INSUFFICIENT_QUOTA, Kind.BILLING_402, Kind.BILLING_400),
+        *(Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.MODEL_NOT_FOUND, Kind.REQUEST_TOO_LARGE, Kind.CONFLICT_409),
+        *(Kind.CONTEXT_LENGTH, Kind.POLICY_400, Kind.OVERLOADED_503, Kind.OVERLOADED_529),
+    }
+)
+_WITHHELD = frozenset(
+    {
+        *(Kind.ERROR_500, Kind.ERROR_502, Kind.ERROR_504, Kind.ERROR_MID_STREAM),
+        *(Kind.HANG, Kind.DISCONNECT_BEFORE_RESPONSE, Kind.HANG_MID_STREAM, Kind.DISCONNECT_MID_STREAM),
     }
 )
 
@@ -67,34 +117,57 @@ class RetryAfterFormat(StrEnum):
     NONE = "none"
 
 
+class ErrorFormat(StrEnum):
+    """How an error body is written when not in the shape of the endpoint."""
+
+    GEMINI = "gemini"
+    """`{"error": {"code", "message", "status", "details"}}`; the wait is a `RetryInfo` in it and in no header."""
+    GEMINI_ARRAY = "gemini_array"
+    """The same inside a JSON array."""
+
+
 @dataclass(frozen=True)
 class Behaviour:
-    """Everything that can be asked of one chat completion."""
+    """Everything that can be asked of one call."""
 
     kind: Kind = Kind.OK
     first_token_ms: float = 0.0
-    """Latency to the first token, milliseconds."""
+    """Latency to the first token, milliseconds; the median when `first_token_sigma` is set."""
+    first_token_sigma: float = 0.0
+    """Sigma of the log-normal that multiplies `first_token_ms`; 0 makes it fixed."""
     token_ms: float = 0.0
     """Latency of every further token, milliseconds; the median when `token_sigma` is set."""
     token_sigma: float = 0.0
     """Sigma of the log-normal that multiplies `token_ms`; 0 makes it fixed."""
+    latency_factor: float = 1.0
+    """Multiplies both latencies: 1.5 is a model that is 50 % slower than usual."""
     completion_tokens: int = 24
     """Length of a plain answer that is not drawn from passages."""
     content: str | None = None
-    """The exact text to answer with."""
+    """The exact text to answer with; of `tool_calls`, the text before the calls."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     """Calls for `tool_calls`: `{"name", "arguments"}`; empty calls the request's tool with generated arguments."""
     after_tokens: int | None = None
-    """Tokens before a break, hang, cut or filter; `None` is 5, or half the answer for `truncated`."""
+    """Tokens before a break, hang, cut, filter or error; `None` is 5, or half the answer for the two kinds of cut."""
+    confidence: float = 0.95
+    """Probability of each token, for requests with `logprobs`."""
     retry_after: float | None = None
-    """Seconds a client is asked to wait; `None` is 1 for `rate_limited` and no header for `overloaded_503`."""
+    """Seconds a client is asked to wait; `None` is 1 for `rate_limited` and `slow_down`, else no header."""
     retry_after_format: RetryAfterFormat = RetryAfterFormat.SECONDS
+    should_retry: bool | None = None
+    """The error's header `x-should-retry`; `None` leaves it out."""
     error_code: str | None = None
-    """Replaces the `code` of an error body, e.g. `credit_balance_exhausted`."""
-    cached_tokens: int = 0
-    """Prompt tokens to report as read from the prompt cache."""
+    """Replaces the `code` of an error body, e.g. `credit_balance_exhausted`; Anthropic's `details.error_code`."""
+    error_format: ErrorFormat | None = None
+    """`None` is the shape of the endpoint."""
+    cached_tokens: int | None = None
+    """Prompt tokens read from the prompt cache; `None` lets the cache decide."""
+    cache_write_tokens: int | None = None
+    """Prompt tokens written to the prompt cache; `None` lets the cache decide."""
     bill_on_error: bool = False
     """Bill the prompt and the full completion although the client does not get it."""
+    batch_ms: float = 500.0
+    """How long a batch with this call in it takes, milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -103,145 +176,58 @@ class ModelProfile:
 
     behaviour: Behaviour = field(default_factory=Behaviour)
     fault_probability: float = 0.0
-    """Share of the calls, 0 to 1, that get `fault_kind` instead."""
+    """Share of the calls, 0 to 1, that get a fault instead."""
     fault_kind: Kind = Kind.ERROR_500
+    fault_kinds: tuple[tuple[Kind, float], ...] = ()
+    """The kinds to draw from with their weights; when given, `fault_kind` is not used."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     """Prompt plus requested completion tokens; `None` sets no limit."""
+    price: Price | None = None
+    """`None` leaves the model without a price on the bill."""
+    cache_minimum_tokens: int = 1024
+    """The shortest prefix that the prompt cache keeps."""
 
 
-class BehaviourError(ValueError):
-    """A behaviour that cannot be carried out.
-
-    Args:
-        message: What is wrong with the field and what it accepts.
-        field: The field.
-    """
-
-    def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-def _refuse(field: str, value: object, accepted: str) -> BehaviourError:
-    return BehaviourError(f"Field {field!r} is {value!r:.80}; it accepts {accepted}.", field=field)
-
-
-def _number(low: float, high: float | None = None) -> Callable[[str, object], float]:
-    accepted = f"a number from {low:g}" + ("" if high is None else f" to {high:g}")
-
-    def read(field: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _refuse(field, value, accepted)
-        if not low <= value <= (high if high is not None else float("1e12")):
-            raise _refuse(field, value, accepted)
-        return float(value)
-
-    return read
-
-
-def _integer(low: int, high: int = 10_000_000) -> Callable[[str, object], int]:
-    def read(field: str, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _refuse(field, value, f"an integer from {low} to {high}")
-        return value
-
-    return read
-
-
-def _member(enum: type[StrEnum]) -> Callable[[str, object], StrEnum]:
-    def read(field: str, value: object) -> StrEnum:
-        try:
-            return enum(str(value))
-        except ValueError:
-            raise _refuse(field, value, "one of " + ", ".join(enum)) from None
-
-    return read
-
-
-def _boolean(field: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _refuse(field, value, "true or false")
-    return value
-
-
-def _text(field: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise _refuse(field, value, "a string")
-    return value
-
-
-def _calls(field: str, value: object) -> tuple[Mapping[str, Any], ...]:
-    accepted = 'a list of {"name": string, "arguments": object}'
-    if not isinstance(value, list | tuple):
-        raise _refuse(field, value, accepted)
-    for call in value:
-        if not isinstance(call, Mapping) or set(call) - {"name", "arguments"} or not isinstance(call.get("name"), str):
-            raise _refuse(field, call, accepted)
-        if not isinstance(call.get("arguments", {}), Mapping):
-            raise _refuse(field, call, accepted)
-    return tuple(value)
-
-
-def _optional(read: Callable[[str, object], object]) -> Callable[[str, object], object]:
-    return lambda field, value: None if value is None else read(field, value)
-
-
-CALL_FIELDS: Mapping[str, Callable[[str, object], object]] = {
-    "kind": _member(Kind),
-    "first_token_ms": _number(0),
-    "token_ms": _number(0),
-    "token_sigma": _number(0, 5),
-    "completion_tokens": _integer(1, 200_000),
-    "content": _optional(_text),
-    "tool_calls": _calls,
-    "after_tokens": _optional(_integer(0)),
-    "retry_after": _optional(_number(0)),
-    "retry_after_format": _member(RetryAfterFormat),
-    "error_code": _optional(_text),
-    "cached_tokens": _integer(0),
-    "bill_on_error": _boolean,
+CALL_FIELDS: Mapping[str, Read] = {
+    "kind": member(Kind),
+    "first_token_ms": number(0),
+    "first_token_sigma": number(0, 5),
+    "token_ms": number(0),
+    "token_sigma": number(0, 5),
+    "latency_factor": number(0, 10_000),
+    "completion_tokens": integer(1, 200_000),
+    "content": optional(text),
+    "tool_calls": calls,
+    "after_tokens": optional(integer(0)),
+    "confidence": number(0, 1),
+    "retry_after": optional(number(0)),
+    "retry_after_format": member(RetryAfterFormat),
+    "should_retry": optional(boolean),
+    "error_code": optional(text),
+    "error_format": optional(member(ErrorFormat)),
+    "cached_tokens": optional(integer(0)),
+    "cache_write_tokens": optional(integer(0)),
+    "bill_on_error": boolean,
+    "batch_ms": number(0),
 }
 """The fields a script, a header or a profile may set, and how each is read."""
 
-PROFILE_FIELDS: Mapping[str, Callable[[str, object], object]] = {
-    "fault_probability": _number(0, 1),
-    "fault_kind": _member(Kind),
-    "requests_per_minute": _optional(_integer(1, 1_000_000_000)),
-    "tokens_per_minute": _optional(_integer(1, 1_000_000_000)),
+PROFILE_FIELDS: Mapping[str, Read] = {
+    "fault_probability": number(0, 1),
+    "fault_kind": member(Kind),
+    "fault_kinds": weights(Kind),
+    "requests_per_minute": optional(integer(1, 1_000_000_000)),
+    "tokens_per_minute": optional(integer(1, 1_000_000_000)),
+    "price": optional(price),
+    "cache_minimum_tokens": integer(0),
 }
 """The further fields of a profile: they describe many calls, not one."""
 
-SCRIPT_FIELDS: Mapping[str, Callable[[str, object], object]] = {
-    "model": _optional(_text),
-    "times": _integer(1, 1_000_000),
+SCRIPT_FIELDS: Mapping[str, Read] = {
+    "model": optional(text),
+    "api_key": optional(text),
+    "times": integer(1, 1_000_000),
+    "for_ms": optional(number(0)),
 }
-"""The further fields of a scripted behaviour: which calls consume it."""
-
-
-def read_fields(
-    given: object, *, also: Mapping[str, Callable[[str, object], object]] | None = None, where: str = "behaviour"
-) -> dict[str, Any]:
-    """Check a mapping of behaviour fields and convert its values.
-
-    Args:
-        given: The mapping as it came from JSON or TOML.
-        also: Fields accepted beside `CALL_FIELDS`.
-        where: What the mapping is, for the message.
-
-    Raises:
-        BehaviourError: The mapping is none, or a field or its value is unknown.
-    """
-    fields = {**CALL_FIELDS, **(also or {})}
-    if not isinstance(given, Mapping):
-        raise BehaviourError(f"A {where} is an object with the fields {_names(fields)}.", field=where)
-    for name in given:
-        if name not in fields:
-            raise BehaviourError(
-                f"Field {name!r:.80} is not a {where} field. The fields are {_names(fields)}.", field=str(name)
-            )
-    return {name: fields[name](name, value) for name, value in given.items()}
-
-
-def _names(fields: Collection[str]) -> str:
-    return ", ".join(sorted(fields))
+"""The further fields of a scripted behaviour: which calls it applies to."""

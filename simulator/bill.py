@@ -6,10 +6,16 @@ at once; a simulator that is killed finds its bill again when it starts.
 """
 
 import json
+import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from simulator.calls import written_time
+from simulator.prices import Price, Prompt
 
 MOST_ENTRIES = 200_000
 """Entries kept in memory; totals keep counting when older entries are dropped."""
@@ -23,24 +29,33 @@ class BillEntry:
     """The completion's id, as in the response."""
     model: str
     client_request_id: str | None
-    """The request's `X-Client-Request-Id`."""
-    prompt_tokens: int
-    completion_tokens: int = 0
+    """The request's `X-Client-Request-Id`; in a batch, its `custom_id`."""
+    prompt: Prompt
+    credential: str | None = None
+    """Digest of the API key."""
+    batch: bool = False
+    """Whether it was part of a batch, at half the price."""
+    accepted: float = 0.0
+    """Seconds since 1970."""
+    output_tokens: int = 0
     completed: bool = False
     """Whether the whole answer was handed to the connection."""
     period: int = 0
     """Which bill it belongs to: a reset starts the next, and calls still running then count nowhere."""
 
-    def as_json(self) -> dict[str, Any]:
-        """The entry as `GET /_simulator/bill` shows it."""
-        return {
-            "id": self.id,
-            "model": self.model,
-            "client_request_id": self.client_request_id,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "completed": self.completed,
-        }
+
+@dataclass(slots=True)
+class _Sum:
+    """What requests of one model at one price add up to."""
+
+    requests: int = 0
+    prompt: Prompt = field(default_factory=lambda: Prompt(0))
+    output_tokens: int = 0
+
+    def add(self, requests: int, prompt: Prompt, output_tokens: int) -> None:
+        self.requests += requests
+        self.prompt = Prompt(*(one + other for one, other in zip(self.prompt, prompt, strict=True)))
+        self.output_tokens += output_tokens
 
 
 class BillFileError(Exception):
@@ -52,17 +67,23 @@ class Bill:
 
     Args:
         path: JSON-lines file to continue and append to; `None` keeps the bill in memory only.
+        price: The price of a model; `None` for a model that has none.
         most_entries: Entries to keep in memory.
 
     Raises:
         BillFileError: The file cannot be opened, or a complete line of it is not a bill event.
     """
 
-    def __init__(self, path: Path | None = None, *, most_entries: int = MOST_ENTRIES) -> None:
-        self.requests = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        price: Callable[[str], Price | None] = lambda _: None,
+        most_entries: int = MOST_ENTRIES,
+    ) -> None:
         self.entries: deque[BillEntry] = deque(maxlen=most_entries)
+        self._sums: dict[tuple[str, bool], _Sum] = {}
+        self._price = price
         self._period = 0
         self._file: BinaryIO | None = None
         if path is not None:
@@ -73,38 +94,65 @@ class Bill:
             except OSError as error:
                 raise BillFileError(f"Bill {str(path)!r} cannot be opened: {error.strerror}.") from error
 
-    def accept(self, id: str, model: str, client_request_id: str | None, prompt_tokens: int) -> BillEntry:
+    def accept(
+        self,
+        id: str,
+        model: str,
+        client_request_id: str | None,
+        prompt: Prompt,
+        *,
+        credential: str | None = None,
+        batch: bool = False,
+    ) -> BillEntry:
         """Enter a request; its prompt is billed from here on."""
-        entry = self._accept(id, model, client_request_id, prompt_tokens)
-        self._write({"event": "accepted", "id": id, "model": model, "client_request_id": client_request_id,
-                     "prompt_tokens": prompt_tokens})  # fmt: skip
+        entry = BillEntry(id, model, client_request_id, prompt, credential, batch, time.time())
+        self._accept(entry)
+        if self._file is not None:
+            self._write({"event": "accepted", "id": id, "model": model, "client_request_id": client_request_id,
+                         "prompt": list(prompt), "credential": credential, "batch": batch,
+                         "accepted": entry.accepted})  # fmt: skip
         return entry
 
     def produce(self, entry: BillEntry, tokens: int) -> None:
         """Bill further completion tokens of a request."""
         if tokens and entry.period == self._period:
             self._produce(entry, tokens)
-            self._write({"event": "produced", "id": entry.id, "tokens": tokens})
+            if self._file is not None:
+                self._write({"event": "produced", "id": entry.id, "tokens": tokens})
 
     def complete(self, entry: BillEntry) -> None:
         """Mark that nothing of the answer is missing; nothing may be produced after it."""
         if entry.period == self._period:
             entry.completed = True
-            self._write({"event": "completed", "id": entry.id})
+            if self._file is not None:
+                self._write({"event": "completed", "id": entry.id})
 
     def reset(self) -> None:
         """Start a new bill."""
         self._reset()
-        self._write({"event": "reset"})
+        if self._file is not None:
+            self._write({"event": "reset"})
 
     def as_json(self, *, entries: bool = True) -> dict[str, Any]:
-        """The bill as `GET /_simulator/bill` shows it, oldest entry first."""
-        totals: dict[str, Any] = {
-            "requests": self.requests,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-        }
-        return totals | {"entries": [entry.as_json() for entry in self.entries]} if entries else totals
+        """The bill as `GET /_simulator/bill` shows it, oldest entry first.
+
+        The four kinds of tokens are disjoint: `prompt_tokens` is the sum of the first three, `completion_tokens` is
+        `output_tokens`. `cost_usd` is exact; it stands where every model concerned has a price.
+        """
+        models: dict[str, tuple[_Sum, Decimal | None]] = {}
+        for (model, batch), sum_ in self._sums.items():
+            price = self._price(model)
+            total, cost = models.get(model, (_Sum(), Decimal(0)))
+            total.add(sum_.requests, sum_.prompt, sum_.output_tokens)
+            more = None if price is None else price.cost(sum_.prompt, sum_.output_tokens, batch=batch)
+            models[model] = total, None if cost is None or more is None else cost + more
+        whole, costs = _Sum(), [cost for _, cost in models.values()]
+        for total, _ in models.values():
+            whole.add(total.requests, total.prompt, total.output_tokens)
+        known = [cost for cost in costs if cost is not None]
+        shown = _shown(whole, sum(known, Decimal(0)) if known and len(known) == len(costs) else None)
+        shown["models"] = {model: _shown(total, cost) for model, (total, cost) in sorted(models.items())}
+        return shown | {"entries": [self._shown_entry(entry) for entry in self.entries]} if entries else shown
 
     def close(self) -> None:
         """Close the file."""
@@ -112,20 +160,35 @@ class Bill:
             self._file.close()
             self._file = None
 
-    def _accept(self, id: str, model: str, client_request_id: str | None, prompt_tokens: int) -> BillEntry:
-        entry = BillEntry(id, model, client_request_id, prompt_tokens, period=self._period)
-        self.requests += 1
-        self.prompt_tokens += prompt_tokens
+    def _shown_entry(self, entry: BillEntry) -> dict[str, Any]:
+        price = self._price(entry.model)
+        cost = None if price is None else price.cost(entry.prompt, entry.output_tokens, batch=entry.batch)
+        return {
+            "id": entry.id,
+            "model": entry.model,
+            "client_request_id": entry.client_request_id,
+            "credential": entry.credential,
+            "accepted_at": written_time(entry.accepted),
+            "batch": entry.batch,
+            **_shown_tokens(entry.prompt, entry.output_tokens, cost),
+            "completed": entry.completed,
+        }
+
+    def _accept(self, entry: BillEntry) -> None:
+        entry.period = self._period
+        key = (entry.model, entry.batch)
+        if key not in self._sums:
+            self._sums[key] = _Sum()
+        self._sums[key].add(1, entry.prompt, 0)
         self.entries.append(entry)
-        return entry
 
     def _produce(self, entry: BillEntry, tokens: int) -> None:
-        entry.completion_tokens += tokens
-        self.completion_tokens += tokens
+        entry.output_tokens += tokens
+        self._sums[entry.model, entry.batch].output_tokens += tokens
 
     def _reset(self) -> None:
         self._period += 1
-        self.requests = self.prompt_tokens = self.completion_tokens = 0
+        self._sums.clear()
         self.entries.clear()
 
     def _write(self, event: dict[str, Any]) -> None:
@@ -152,9 +215,17 @@ class Bill:
     def _replay(self, event: dict[str, Any], open_entries: dict[str, BillEntry]) -> None:
         match event["event"]:
             case "accepted":
-                open_entries[event["id"]] = self._accept(
-                    event["id"], event["model"], event["client_request_id"], event["prompt_tokens"]
+                entry = BillEntry(
+                    event["id"],
+                    event["model"],
+                    event["client_request_id"],
+                    Prompt(*event["prompt"]),
+                    event["credential"],
+                    event["batch"],
+                    event["accepted"],
                 )
+                self._accept(entry)
+                open_entries[entry.id] = entry
             case "produced":
                 self._produce(open_entries[event["id"]], event["tokens"])
             case "completed":
@@ -164,3 +235,17 @@ class Bill:
                 open_entries.clear()
             case other:
                 raise ValueError(other)
+
+
+def _shown(sum_: _Sum, cost: Decimal | None) -> dict[str, Any]:
+    return {"requests": sum_.requests, **_shown_tokens(sum_.prompt, sum_.output_tokens, cost)}
+
+
+def _shown_tokens(prompt: Prompt, output_tokens: int, cost: Decimal | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "prompt_tokens": prompt.total,
+        "completion_tokens": output_tokens,
+        **prompt._asdict(),
+        "output_tokens": output_tokens,
+    }
+    return shown if cost is None else shown | {"cost_usd": f"{cost:f}"}

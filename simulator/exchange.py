@@ -5,7 +5,7 @@ Written against ASGI rather than `Request`/`StreamingResponse`, which start a ta
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from starlette.types import Receive, Scope, Send
 
@@ -30,14 +30,16 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.status: int | None = None
+        """HTTP status, once a response was begun."""
+        self.broken = False
+        """Whether the connection was closed on purpose."""
 
     def header(self, name: str) -> str | None:
         """A request header by its lowercase name."""
-        wanted = name.encode()
-        for key, value in self._scope["headers"]:
-            if key == wanted:
-                return cast(bytes, value).decode("utf-8", "replace")
-        return None
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("utf-8", "replace")
 
     async def read_body(self) -> bytes:
         """The request body.
@@ -56,6 +58,7 @@ class Exchange:
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the status line and headers."""
+        self.status = status
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
@@ -102,5 +105,6 @@ class Exchange:
         # Not a test for asyncio's class: uvloop's transports do not inherit from it.
         if transport is None:
             raise RuntimeError("Connections can be broken only under `simulator.server`, which lends the transport.")
+        self.broken = True
         transport.close()
         await self.hang()

@@ -1,4 +1,4 @@
-"""Requests and tokens per minute, and the `x-ratelimit-*` headers that report them.
+"""Requests and tokens per minute, and how much of them is left.
 
 Limits are token buckets that refill continuously, as OpenAI's do (platform documentation, "Rate limits": a limit of
 60,000 a minute may be enforced as 1,000 a second). A model without limits reports large nominal ones and is never
@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NOMINAL_REQUESTS_PER_MINUTE = 30_000
 NOMINAL_TOKENS_PER_MINUTE = 150_000_000
@@ -96,19 +96,38 @@ class RateLimit:
             self._tokens.level -= tokens
         return None
 
-    def headers(self) -> dict[str, str]:
-        """The six `x-ratelimit-*` headers as of the last `take`."""
-        return _report("requests", self._requests, NOMINAL_REQUESTS_PER_MINUTE) | _report(
-            "tokens", self._tokens, NOMINAL_TOKENS_PER_MINUTE
+    def report(self) -> "Report":
+        """Both limits as of the last `take`."""
+        if self._requests is None and self._tokens is None:
+            return UNLIMITED
+        return Report(
+            UNLIMITED.requests if self._requests is None else _room(self._requests),
+            UNLIMITED.tokens if self._tokens is None else _room(self._tokens),
         )
 
 
-def _report(dimension: str, bucket: _Bucket | None, nominal: int) -> dict[str, str]:
-    limit = nominal if bucket is None else bucket.per_minute
-    remaining = nominal if bucket is None else int(bucket.level)
-    reset = "0s" if bucket is None else go_duration(bucket.seconds_until(bucket.per_minute))
-    return {
-        f"x-ratelimit-limit-{dimension}": str(limit),
-        f"x-ratelimit-remaining-{dimension}": str(remaining),
-        f"x-ratelimit-reset-{dimension}": reset,
-    }
+class Room(NamedTuple):
+    """What is left of one limit."""
+
+    limit: int
+    remaining: int
+    reset: float
+    """Seconds until all of it is there again."""
+
+
+class Report(NamedTuple):
+    """What is left of both limits, for the response's headers."""
+
+    requests: Room
+    tokens: Room
+
+
+UNLIMITED = Report(
+    Room(NOMINAL_REQUESTS_PER_MINUTE, NOMINAL_REQUESTS_PER_MINUTE, 0.0),
+    Room(NOMINAL_TOKENS_PER_MINUTE, NOMINAL_TOKENS_PER_MINUTE, 0.0),
+)
+"""What a model without limits reports."""
+
+
+def _room(bucket: _Bucket) -> Room:
+    return Room(bucket.per_minute, int(bucket.level), bucket.seconds_until(bucket.per_minute))

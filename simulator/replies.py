@@ -1,22 +1,44 @@
-"""Turns a request and a behaviour into the reply that is sent: text or tool calls, its length, its finish reason."""
+"""Turns a request and a behaviour into the reply that is sent: text or tool calls, its length, why it ends."""
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
 
 from holdfast.tokens import count_tokens
 from simulator.answers import plain_answer, token_pieces
 from simulator.behaviour import Behaviour, Kind
-from simulator.chat_request import ChatRequest, Tool
 from simulator.errors import ApiError
+from simulator.model_request import ModelRequest, Tool
 from simulator.schema_instances import JsonSchema, JsonValue, UnsupportedSchema, satisfying, violating
 
 DEFAULT_BREAK_AFTER_TOKENS = 5
 REFUSAL_TEXT = "I'm sorry, but I can't help with that."
-_CUT_SHORT = (Kind.HANG_MID_STREAM, Kind.DISCONNECT_MID_STREAM, Kind.CONTENT_FILTER, Kind.TRUNCATED)
+_MOST_DRAWS = 20
+
+
+class Finish(StrEnum):
+    """Why a reply ends; each wire format has its own words for it."""
+
+    STOP = "stop"
+    STOP_SEQUENCE = "stop_sequence"
+    LENGTH = "length"
+    CONTEXT_WINDOW = "context_window"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+
+
+_CUTS = {
+    Kind.HANG_MID_STREAM: Finish.STOP,
+    Kind.DISCONNECT_MID_STREAM: Finish.STOP,
+    Kind.ERROR_MID_STREAM: Finish.STOP,
+    Kind.CONTENT_FILTER: Finish.CONTENT_FILTER,
+    Kind.TRUNCATED: Finish.LENGTH,
+    Kind.CONTEXT_WINDOW_EXCEEDED: Finish.CONTEXT_WINDOW,
+}
+"""The kinds that show a part of the reply, and why it ends there as far as the client is told."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +56,10 @@ class Reply:
     """What the model says."""
 
     text: str = ""
-    channel: Literal["content", "refusal"] = "content"
     tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] = "stop"
+    finish: Finish = Finish.STOP
+    stop_sequence: str | None = None
+    """The sequence before which the text ends."""
 
     @cached_property
     def tokens(self) -> int:
@@ -44,37 +67,23 @@ class Reply:
         calls = sum(count_tokens(call.name) + count_tokens(call.arguments) for call in self.tool_calls)
         return count_tokens(self.text) + calls
 
-    def message(self) -> dict[str, Any]:
-        """The reply as `choices[0].message`."""
-        message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
-        if self.tool_calls:
-            message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in self.tool_calls
-            ]
-        else:
-            message[self.channel] = self.text
-        return message
-
-    def deltas(self, size: int) -> Iterator[tuple[dict[str, Any], int]]:
-        """The reply as `choices[0].delta`s of at most `size` tokens, each with its number of tokens."""
-        for piece, count in token_pieces(self.text, size):
-            yield {self.channel: piece}, count
-        for index, call in enumerate(self.tool_calls):
-            head = {"index": index, "id": call.id, "type": "function"}
-            yield {"tool_calls": [head | {"function": {"name": call.name, "arguments": ""}}]}, count_tokens(call.name)
-            for piece, count in token_pieces(call.arguments, size):
-                yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, count
-
-    def cut(self, tokens: int, finish_reason: Literal["stop", "length", "content_filter"]) -> "Reply":
+    def cut(self, tokens: int, finish: Finish) -> "Reply":
         """The first tokens of a text reply; tool calls are never cut."""
         if self.tool_calls:
             return self
         text = next((piece for piece, _ in token_pieces(self.text, tokens)), "") if tokens else ""
-        return replace(self, text=text, finish_reason=finish_reason)
+        return replace(self, text=text, finish=finish, stop_sequence=None)
+
+    def stopped(self, sequences: tuple[str, ...]) -> "Reply":
+        """The text before the first stop sequence in it."""
+        found = [(at, sequence) for sequence in sequences if (at := self.text.find(sequence)) >= 0]
+        if not found or self.tool_calls:
+            return self
+        at, sequence = min(found)
+        return replace(self, text=self.text[:at], finish=Finish.STOP_SEQUENCE, stop_sequence=sequence)
 
 
-def whole_reply(request: ChatRequest, behaviour: Behaviour, seed: int) -> Reply:
+def whole_reply(request: ModelRequest, behaviour: Behaviour, seed: int) -> Reply:
     """The reply before anything goes wrong with it; at most `max_tokens` long.
 
     The same request, behaviour and seed give the same reply.
@@ -84,43 +93,45 @@ def whole_reply(request: ChatRequest, behaviour: Behaviour, seed: int) -> Reply:
     """
     draw = random.Random(f"{seed}\0{request.model}\0{json.dumps(request.messages, sort_keys=True)}")  # noqa: S311
     if behaviour.kind is Kind.TOOL_CALLS or request.forced_tool is not None:
-        return Reply(tool_calls=_tool_calls(request, behaviour, draw), finish_reason="tool_calls")
+        calls = _tool_calls(request, behaviour, draw)
+        return Reply(behaviour.content or "", calls, Finish.TOOL_CALLS)
     if behaviour.kind is Kind.REFUSAL:
-        reply = Reply(behaviour.content or REFUSAL_TEXT, channel="refusal")
+        reply = Reply(behaviour.content or REFUSAL_TEXT, finish=Finish.REFUSAL)
     else:
         reply = Reply(_content(request, behaviour, draw))
+    if request.stop:
+        reply = reply.stopped(request.stop)
     if request.max_tokens is not None and reply.tokens > request.max_tokens:
-        return reply.cut(request.max_tokens, "length")
+        return reply.cut(request.max_tokens, Finish.LENGTH)
     return reply
 
 
 def shown_reply(reply: Reply, behaviour: Behaviour) -> Reply:
     """The part of a reply that is generated before the behaviour ends it."""
-    if behaviour.kind not in _CUT_SHORT:
+    finish = _CUTS.get(behaviour.kind)
+    if finish is None:
         return reply
     if behaviour.after_tokens is not None:
         tokens = behaviour.after_tokens
+    elif finish in (Finish.LENGTH, Finish.CONTEXT_WINDOW):
+        tokens = reply.tokens // 2
     else:
-        tokens = reply.tokens // 2 if behaviour.kind is Kind.TRUNCATED else DEFAULT_BREAK_AFTER_TOKENS
-    match behaviour.kind:
-        case Kind.TRUNCATED:
-            return reply.cut(tokens, "length")
-        case Kind.CONTENT_FILTER:
-            return reply.cut(tokens, "content_filter")
-        case _:
-            return reply.cut(tokens, "stop")
+        tokens = DEFAULT_BREAK_AFTER_TOKENS
+    return reply.cut(tokens, finish)
 
 
-def _content(request: ChatRequest, behaviour: Behaviour, draw: random.Random) -> str:
+def _content(request: ModelRequest, behaviour: Behaviour, draw: random.Random) -> str:
     if behaviour.content is not None:
         return behaviour.content
-    answer = plain_answer(request.question, behaviour.completion_tokens, draw)
+    answer = right = plain_answer(request.question, behaviour.completion_tokens, draw)
+    if behaviour.kind is Kind.CONFIDENTLY_WRONG:
+        answer = plain_answer(request.question, behaviour.completion_tokens, draw, wrong=True)
     schema: JsonSchema | None = request.schema
     asks_json = schema is not None or request.json_object
     if not asks_json and behaviour.kind not in (Kind.SCHEMA_VIOLATING_JSON, Kind.REPAIRABLE_JSON):
         return answer
     try:
-        value = {"answer": answer} if schema is None else satisfying(schema, draw, answer)
+        value = {"answer": answer} if schema is None else satisfying(schema, draw, right)
     except UnsupportedSchema as error:
         name = "response_format.json_schema.schema"
         raise ApiError(
@@ -131,8 +142,18 @@ def _content(request: ChatRequest, behaviour: Behaviour, draw: random.Random) ->
             return json.dumps(_violation(schema, value), ensure_ascii=False)
         case Kind.REPAIRABLE_JSON:
             return repairable(value)
+        case Kind.CONFIDENTLY_WRONG if schema is not None:
+            return json.dumps(_other(schema, value, draw, answer), ensure_ascii=False)
         case _:
             return json.dumps(value, ensure_ascii=False)
+
+
+def _other(schema: JsonSchema, value: JsonValue, draw: random.Random, answer: str) -> JsonValue:
+    """Another value of the schema: the one that shares fewest properties with the right one, of some draws."""
+    drawn = [satisfying(schema, draw, answer) for _ in range(_MOST_DRAWS)]
+    if not isinstance(value, dict):
+        return next((other for other in drawn if other != value), value)
+    return min(drawn, key=lambda other: sum(other.get(name) == part for name, part in value.items()))
 
 
 def _violation(schema: JsonSchema | None, value: JsonValue) -> JsonValue:
@@ -152,7 +173,7 @@ def repairable(value: JsonValue) -> str:
     return f"```json\n{text}\n```"
 
 
-def _tool_calls(request: ChatRequest, behaviour: Behaviour, draw: random.Random) -> tuple[ToolCall, ...]:
+def _tool_calls(request: ModelRequest, behaviour: Behaviour, draw: random.Random) -> tuple[ToolCall, ...]:
     calls = [(call["name"], call.get("arguments", {})) for call in behaviour.tool_calls]
     if not calls:
         tool = request.forced_tool or (request.tools[0] if request.tools else None)

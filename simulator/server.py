@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -15,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from holdfast.tokens import encoding
 from simulator.app import create_app
 from simulator.bill import Bill
-from simulator.completions import ChatCompletions
 from simulator.exchange import TRANSPORT
 from simulator.program import Profile, Program
+from simulator.service import Service
 
 _KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections, so that a closed one is always a simulated fault and never a race."""
@@ -50,10 +51,11 @@ class Simulator:
     ) -> None:
         self._host = host
         self._port = port
-        self._program = Program(profile or Profile(), seed)
-        self._bill = Bill(bill_path)
-        self._completions = ChatCompletions(self._program, self._bill)
-        self._app = create_app(self._program, self._bill, self._completions)
+        profile = profile or Profile()
+        self._bill = Bill(bill_path, price=profile.price)
+        self._program = Program(profile, seed)
+        self._service = Service(self._program, self._bill)
+        self._app = create_app(self._service)
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -75,9 +77,31 @@ class Simulator:
         """
         self._program.enqueue(behaviours)
 
+    def clear_script(self, model: str | None = None) -> None:
+        """Forget what is scripted, for one model or for all, so that it recovers."""
+        self._program.clear(model)
+
+    def calls(self, model: str | None = None) -> list[dict[str, Any]]:
+        """Every call that arrived, as `GET /_simulator/calls` shows it."""
+        return self._service.calls.as_json(model)
+
     def reset(self) -> None:
-        """Return to the beginning: an empty bill and script, random draws rewound, rate limits filled up."""
-        self._completions.reset()
+        """Return to the beginning: nothing billed, scripted, cached or logged, draws rewound, rate limits filled up."""
+        self._service.reset()
+
+    @asynccontextmanager
+    async def unreachable(self) -> AsyncIterator[None]:
+        """Refuse connections inside the block and break those that are open; afterwards listen on the same port again.
+
+        Bill, script and limits stay as they are.
+        """
+        if self._server is None:
+            raise RuntimeError("A simulator that was not entered listens on no port.")
+        self._server.stop_listening()
+        try:
+            yield
+        finally:
+            await self._server.startup([_listen(self._host, self._port)])
 
     async def __aenter__(self) -> "Simulator":
         try:
@@ -109,6 +133,7 @@ class Simulator:
         if self._server is not None and self._serving is not None:
             self._server.stop()
             await self._serving
+        await self._service.batches.aclose()
         self._bill.close()
 
 
@@ -166,6 +191,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self.listening.set()
 
+    def stop_listening(self) -> None:
+        """Refuse connections, and break those that are open."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
     async def main_loop(self) -> None:
         """Tick once a second (the `Date` header) until stopped."""
         while not await self.on_tick(0):
@@ -175,6 +207,5 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Break what is still open: calls that hang on purpose would never end by themselves."""
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        self.stop_listening()
         await super().shutdown(sockets=sockets)

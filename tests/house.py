@@ -23,6 +23,7 @@ import worker
 from gateway.app import create_app
 from gateway.engine import Engine
 from holdfast.configuration import Configuration, load_configuration
+from holdfast.health import Health, MemoryHealth
 from holdfast.knowledge import DIMENSIONS, Vectors
 from holdfast.settings import Settings
 from simulator.server import Simulator
@@ -44,6 +45,32 @@ AGENTS: Mapping[str, str] = {
     ),
     "docs": 'deployments = ["extractive"]\nprompt = "plain.md"\ncollection = "docs"\nrecall = false\n',
     "fallback": 'deployments = ["sim", "spare"]\nprompt = "plain.md"\nrecall = false\n',
+    "anthropic": 'deployments = ["claude"]\nprompt = "plain.md"\nrecall = false\n',
+    "careful": (
+        'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n'
+        '[fallbacks]\ncontext_window = ["long"]\ncontent_policy = ["claude"]\nbudget = ["spare"]\n'
+    ),
+    "unsure": (
+        'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[escalation]\nbelow = 0.7\nto = ["long"]\n'
+    ),
+    "sureof": (
+        'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\noutput_schema = "sure.json"\n'
+        '[escalation]\nbelow = 0.7\nto = ["spare"]\nfield = "/confidence"\n'
+    ),
+    "helpdesk": (
+        'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[[intents]]\nname = "password"\n'
+        'deployment = "password-reset"\nexamples = ["how do I reset my password", "reset my password please", '
+        '"i want to reset my password"]\n'
+    ),
+    "frugal": ('deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[fallbacks]\nbudget = ["extractive"]\n'),
+    "asking": ('deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[budget_approval]\napprovers = ["boss"]\n'),
+    "throttled": 'deployments = ["narrow"]\nprompt = "plain.md"\nrecall = false\n',
+    "fleeting": 'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\non_disconnect = "cancel"\n',
+    "nightly": 'deployments = ["bulk"]\nprompt = "plain.md"\nrecall = false\n',
+    "nightlyclaude": 'deployments = ["bulkclaude"]\nprompt = "plain.md"\nrecall = false\n',
+    "nightlyspare": 'deployments = ["bulk", "spare"]\nprompt = "plain.md"\nrecall = false\n',
+    "nightlyjson": 'deployments = ["bulk"]\nprompt = "plain.md"\noutput_schema = "point.json"\nrecall = false\n',
+    "nightlyheld": 'deployments = ["bulk"]\nprompt = "plain.md"\nrecall = false\n[approval]\napprovers = ["ann"]\n',
     "strict": ('deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[guards]\nrefuse = ["forbidden topic"]\n'),
 }
 
@@ -65,11 +92,56 @@ provider = "openai"
 model = "sim-spare"
 base_url = "%(url)s/v1"
 price = { input = "1", output = "3" }
+
+[deployments.claude]
+provider = "anthropic"
+model = "sim-claude"
+base_url = "%(url)s"
+price = { input = "3", output = "15", cache_read = "0.30", cache_write = "3.75" }
+
+[deployments.long]
+provider = "openai"
+model = "sim-long"
+base_url = "%(url)s/v1"
+price = { input = "1", output = "3" }
+context_window = 1000000
+
+[deployments.narrow]
+provider = "openai"
+model = "sim-narrow"
+base_url = "%(url)s/v1"
+price = { input = "1", output = "3" }
+concurrency = 2
+
+[deployments.bulk]
+provider = "openai"
+model = "sim-bulk"
+base_url = "%(url)s/v1"
+price = { input = "2", output = "6" }
+batch = true
+
+[deployments.bulkclaude]
+provider = "anthropic"
+model = "sim-bulkclaude"
+base_url = "%(url)s"
+price = { input = "2", output = "6" }
+batch = true
+
+[deployments.password-reset]
+provider = "handler"
+model = "holdfast.handlers:password_reset"
+parameters = { reset_url = "https://example.org/reset" }
 """
 
 POINT_SCHEMA = (
     '{"type": "object", "properties": {"x": {"type": "integer"}, "note": {"type": "string", "minLength": 1}}, '
     '"required": ["x", "note"], "additionalProperties": false}'
+)
+
+
+SURE_SCHEMA = (
+    '{"type": "object", "properties": {"answer": {"type": "string"}, "confidence": {"type": "number"}}, '
+    '"required": ["answer", "confidence"], "additionalProperties": false}'
 )
 
 
@@ -91,14 +163,15 @@ class HashedWords:
         """Nothing to release."""
 
 
-def write_config(directory: Path, simulator_url: str, agents: Mapping[str, str] = AGENTS) -> Path:
-    """Write a `config` directory with the test agents and return it."""
+def write_config(directory: Path, simulator_url: str, agents: Mapping[str, str] = AGENTS, models: str = MODELS) -> Path:
+    """Write a `config` directory with the test agents and return it; `%(url)s` in `models` is the simulator."""
     config = directory / "config"
     for name in ("agents", "prompts", "schemas"):
         (config / name).mkdir(parents=True)
-    (config / "models.toml").write_text(MODELS % {"url": simulator_url})
+    (config / "models.toml").write_text(models % {"url": simulator_url})
     (config / "prompts" / "plain.md").write_text("Answer the question.\n")
     (config / "schemas" / "point.json").write_text(POINT_SCHEMA)
+    (config / "schemas" / "sure.json").write_text(SURE_SCHEMA)
     for name, text in agents.items():
         (config / "agents" / f"{name}.toml").write_text(text)
     return config
@@ -115,6 +188,13 @@ class House:
     engine: Engine
     http: httpx.AsyncClient
     simulator: Simulator
+    health: Health
+
+    def reset(self) -> None:
+        """Forget what is scripted and billed, and which deployments are not well."""
+        self.simulator.reset()
+        if isinstance(self.health, MemoryHealth):
+            self.health.clear()
 
     async def submit(self, agent: str, text: str, *, wait: float = 0, **body: Any) -> dict[str, Any]:
         """Post a request and return its JSON."""
@@ -176,18 +256,22 @@ async def open_house(
     client: Client,
     *,
     agents: Mapping[str, str] = AGENTS,
+    models: str = MODELS,
     sandbox: bool = True,
     simulator: Simulator | None = None,
     engine: Mapping[str, Any] | None = None,
+    health: Health | None = None,
+    batch: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[House]:
-    """Open a house on its own task queues and stores, and close it in order."""
+    """Open a house on its own task queues and stores, and close it in order; `settings` replace whole sections."""
     config = client.config()
     config["data_converter"] = DATA_CONVERTER
     client = Client(**config)
     async with simulator or Simulator() as model:
-        settings = Settings.model_validate(
+        opened = Settings.model_validate(
             {
-                "config_dir": write_config(directory, model.url, agents),
+                "config_dir": write_config(directory, model.url, agents, models),
                 "engine": {
                     "address": client.service_client.config.target_host,
                     "task_queue": f"house-{next(_numbers)}",
@@ -198,18 +282,24 @@ async def open_house(
                 },
                 "ledger": {"url": f"sqlite+aiosqlite:///{directory}/holdfast.db"},
                 "knowledge": {"path": directory / "knowledge"},
+                "batch": batch or {"collect": "100ms", "poll": "1s", "lost_after": "1s"},
+                **(settings or {}),
             }
         )
-        configuration = load_configuration(settings.config_dir)
-        services = await worker.open_services(settings, configuration, embedder=HashedWords())
-        workers = worker.build_workers(client, services, settings, configuration)
+        configuration = load_configuration(opened.config_dir)
+        health = health or MemoryHealth()
+        services = await worker.open_services(opened, configuration, embedder=HashedWords(), health=health)
+        # Loading takes seconds, which the first request's `sanitize` would have to bear within its timeout.
+        await asyncio.to_thread(services.sanitizer.warm_up)
+        await worker.apply_queue_limits(client, opened, configuration)
+        workers = worker.build_workers(client, services, opened, configuration)
         serving = asyncio.create_task(worker.serve_workers(workers))
-        edge = Engine(client, settings.engine)
-        app = create_app(settings, configuration, services.ledger, edge)
+        edge = Engine(client, opened.engine)
+        app = create_app(opened, configuration, services.ledger, edge, relay=services.relay)
         transport = httpx.ASGITransport(app=app)
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=60) as http:
-                yield House(settings, configuration, services, client, edge, http, model)
+                yield House(opened, configuration, services, client, edge, http, model, health)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

@@ -5,6 +5,7 @@ An update and a signal both end here, so a decision means the same whichever way
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Literal
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -25,6 +26,8 @@ from holdfast.contracts import (
 from holdfast.errors import DecisionRefused
 from workflows import steps
 
+Kind = Literal["output", "budget"]
+
 MAX_EARLY = 20
 """Decisions kept that came by signal before the question was asked."""
 MAX_EARLY_CHARACTERS = 100_000
@@ -39,6 +42,7 @@ class ApprovalDesk:
         tell: Writes a line on the run sheet.
         question: An approval that an earlier run had opened; its deadline stands.
         early: Decisions that came before the question.
+        rounds: Questions that this request has asked before.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class ApprovalDesk:
         tell: Callable[[EventKind, str, str], None],
         question: Approval | None,
         early: tuple[Decision, ...],
+        rounds: int = 0,
     ) -> None:
         self._request = request
         self._tell = tell
@@ -54,6 +59,7 @@ class ApprovalDesk:
         self.early = early
         self.verdict: approval.ApprovalCommand | None = None
         self._closed = False
+        self._rounds = rounds
 
     @property
     def question(self) -> Approval | None:
@@ -65,12 +71,16 @@ class ApprovalDesk:
         """The decision, once taken."""
         return self._state.receipt if self._state else None
 
-    def open(self, content: ContentRef, passages: ContentRef | None) -> Approval:
-        """Ask whether the content may leave; a question that is already open stays as it is."""
+    def open(self, content: ContentRef, passages: ContentRef | None, kind: Kind = "output") -> Approval:
+        """Ask whether the content may leave, or whether the request may go past a budget as the content says.
+
+        A question that is already open stays as it is.
+        """
         if self._state is None:
-            rule = self._request.plan.approval
+            plan = self._request.plan
+            rule = plan.approval if kind == "output" else plan.budget_approval
             if rule is None:
-                raise ValueError("The loop asked for a decision, but the agent has no approval rule.")
+                raise ValueError(f"The loop asked for a decision on {kind}, but the agent has no rule for it.")
             now = workflow.now()
             self._state = approval.ApprovalState(
                 Approval(
@@ -81,6 +91,8 @@ class ApprovalDesk:
                     requested_by=self._request.user,
                     opened_at=now,
                     deadline=min(now + rule.within, self._request.deadline_at),
+                    kind=kind,
+                    round=self._rounds + 1,
                 )
             )
         return self._state.approval
@@ -96,6 +108,10 @@ class ApprovalDesk:
         if self._state is None:
             raise ValueError("Nothing is asked.")
         self._settle(approval.step(self._state, approval.DeadlinePassed(workflow.now())))
+
+    def next(self) -> "ApprovalDesk":
+        """The desk for the next question of the same request; decisions that came early wait for it."""
+        return ApprovalDesk(self._request, self._tell, None, self.early, self._rounds + 1)
 
     def close(self) -> None:
         """Take nothing more: the request is being cancelled, and a decision accepted now would not be carried out."""
@@ -146,7 +162,12 @@ class ApprovalDesk:
 
     async def take_early(self) -> None:
         """Take the decisions that came before the question, in their order."""
+        question = self.question
         early, self.early = self.early, ()
+        if question is not None and question.kind == "budget":
+            # What was said about another content is kept for the question that will ask about it.
+            self.early = tuple(said for said in early if said.content_sha256 != question.content.sha256)
+            early = tuple(said for said in early if said not in self.early)
         for decision in early:
             await self.take_signal(decision)
 

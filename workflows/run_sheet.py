@@ -1,6 +1,7 @@
 """The run sheet: a request's milestones, shown live in the Web UI and to the query `progress`."""
 
 from datetime import datetime
+from decimal import Decimal
 
 from holdfast.contracts import Event, EventKind, Request, Status, Usage
 
@@ -53,8 +54,11 @@ class RunSheet:
 
 
 def money(usage: Usage) -> str:
-    """A price for people: four decimals, or a word when it is unknown."""
-    return "unpriced" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+    """A price for people: four decimals, six under a cent, or a word when it is unknown."""
+    cost = usage.cost_usd
+    if cost is None:
+        return "unpriced"
+    return f"${cost:.6f}" if 0 < cost < Decimal("0.01") else f"${cost:.4f}"
 
 
 def _cell(text: str) -> str:

@@ -4,28 +4,37 @@ Short steps are local activities, so that they share one workflow task. `generat
 deployment's own queue, because it needs heartbeats, cancellation and, per deployment, limits.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from holdfast.contracts import Contract, Generated, GenerateInput, Routed, Step
+from holdfast.contracts import Contract, Generated, GenerateInput, Request, Routed, Step
+from holdfast.loop import CallModel
 
 ResultT = TypeVar("ResultT", bound=Contract)
 
 FINAL_ERRORS = ["InvalidInput", "ContentMissing", "ConfigurationError", "UnexpectedError"]
 """Error types that a repetition cannot mend."""
 
+MOST_DISPATCHES = 10_000
+"""Times a step may be handed to a worker. A store that is away is waited for; any other failure ends after a dozen
+attempts, which `activities.failures` counts; calls of models are counted by the ledger."""
+
 _LOCAL_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
     maximum_interval=timedelta(seconds=5),
-    maximum_attempts=12,
+    maximum_attempts=MOST_DISPATCHES,
     non_retryable_error_types=FINAL_ERRORS,
 )
+
+LEAST_PATIENCE = timedelta(seconds=90)
+"""For a step that has to be made although the request's time is up: the one that closes its books."""
 
 DEFAULT_QUEUE = "holdfast"
 """Queue of the workflows and their local activities."""
@@ -71,8 +80,17 @@ def _failing(step: Step) -> Iterator[None]:
         raise StepFailure(step, error.cause if isinstance(error, ActivityError) else error) from error
 
 
-async def local(step: Step, argument: Contract, result: type[ResultT], summary: str) -> ResultT:
+async def local(
+    step: Step, argument: Contract, result: type[ResultT], summary: str, patience: timedelta = LEAST_PATIENCE
+) -> ResultT:
     """Run a short step as a local activity.
+
+    Args:
+        step: Which.
+        argument: Its input.
+        result: The type of its result.
+        summary: For the trace.
+        patience: How long a store that does not answer is waited for.
 
     Raises:
         StepFailure: It failed for good.
@@ -83,25 +101,44 @@ async def local(step: Step, argument: Contract, result: type[ResultT], summary: 
             argument,
             result_type=result,
             start_to_close_timeout=timedelta(seconds=8),
-            schedule_to_close_timeout=timedelta(seconds=90),
+            schedule_to_close_timeout=max(patience, LEAST_PATIENCE),
             retry_policy=_LOCAL_RETRY,
             summary=f"{step.value}: {summary}",
         )
     return returned
 
 
-async def generate(call: GenerateInput, route: Routed, remaining: timedelta) -> Generated:
-    """Call a model through the deployment's queue.
+def tries(request: Request, command: CallModel) -> int:
+    """Calls of one deployment before it is given up; 0 in runs of the first walk, where the engine counts them."""
+    if request.walk == 1:
+        return 0
+    return request.limits.attempts if command.last_resort else ATTEMPTS_BEFORE_FALLBACK
+
+
+def priority(request: Request) -> Priority:
+    """A request's place in the queues: its tier first, and within a tier each tenant by its share."""
+    return Priority(
+        priority_key=request.priority,
+        fairness_key=hashlib.sha256(request.tenant.encode()).hexdigest()[:16],
+        fairness_weight=request.weight,
+    )
+
+
+async def generate(call: GenerateInput, route: Routed, request: Request, remaining: timedelta) -> Generated:
+    """Call a model through the deployment's queue, or here if the deployment is no model but code of this process.
 
     Args:
         call: What to ask.
         route: Names the deployment and the bounds of one call.
+        request: Whose priority counts in the queue.
         remaining: Time left until the request's deadline; the queueing counts.
 
     Raises:
         StepFailure: The deployment could not answer; the cause carries the classified outcome.
     """
-    kind = "generate" if call.turn == 1 else f"repair {call.turn - 1}"
+    kind = "generate" if not call.violations else "repair"
+    if route.in_process:
+        return await local(Step.GENERATE, call, Generated, f"{kind}: {call.deployment}", remaining)
     with _failing(Step.GENERATE):
         reply: Generated = await workflow.execute_activity(
             Step.GENERATE.value,
@@ -114,13 +151,18 @@ async def generate(call: GenerateInput, route: Routed, remaining: timedelta) -> 
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=500),
                 maximum_interval=timedelta(seconds=30),
-                maximum_attempts=call.limits.attempts if call.last_resort else ATTEMPTS_BEFORE_FALLBACK,
+                maximum_attempts=MOST_DISPATCHES if call.tries else _first_walk_attempts(call),
                 non_retryable_error_types=FINAL_ERRORS,
             ),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            priority=priority(request),
             summary=f"{kind}: {call.deployment}, at most {call.limits.output_tokens} out",
         )
     return reply
+
+
+def _first_walk_attempts(call: GenerateInput) -> int:
+    return call.limits.attempts if call.last_resort else ATTEMPTS_BEFORE_FALLBACK
 
 
 def generate_queue(deployment: str, task_queue: str) -> str:

@@ -83,6 +83,7 @@ async def ingest(
         documents=tuple(SourceText(source=document.source, text=reference(document.text)) for document in documents),
     )
     found = await gateway.engine.ingest(run, ingestion_id, longest)
+    gateway.answers.forget(caller.tenant)
     return JSONResponse(
         representations.ingestion(found, gateway.links),
         status_code=200 if found.result or found.failure else 202,

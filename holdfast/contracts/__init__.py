@@ -6,14 +6,20 @@ Nothing here does I/O, and nothing here imports another part of Holdfast, so wor
 from holdfast.contracts.answer import Answer, AnswerDocument, Citation, Status
 from holdfast.contracts.approval import Approval, Decision, DecisionKind, DecisionReceipt
 from holdfast.contracts.base import Contract
+from holdfast.contracts.batch import BatchNews, BatchRun, BatchStand, Enqueued
 from holdfast.contracts.content import ContentRef
+from holdfast.contracts.conversation import AssistantTurn, Conversation, ToolCall, ToolOffer, Turn
 from holdfast.contracts.event import Event, EventKind
-from holdfast.contracts.plan import ApprovalRule, Guards, Plan
-from holdfast.contracts.request import Limits, Request
+from holdfast.contracts.plan import ApprovalRule, Escalation, Fallbacks, Guards, Plan, Strategy
+from holdfast.contracts.request import CURRENT_WALK, Limits, Request
 from holdfast.contracts.run import Carried, Ingested, IngestRun, Progress, Run, SourceText, Unreadable
+from holdfast.contracts.spending import AtLimit, SpendScopes
 from holdfast.contracts.steps import (
+    Cause,
     Delivered,
     DeliverInput,
+    Extended,
+    ExtendInput,
     Generated,
     GenerateInput,
     Passage,
@@ -30,24 +36,38 @@ from holdfast.contracts.steps import (
     ValidateInput,
     Violation,
 )
+from holdfast.contracts.stream import StreamEvent, StreamKind
 from holdfast.contracts.usage import FinishReason, Usage
 
 __all__ = [
+    "CURRENT_WALK",
     "Answer",
     "AnswerDocument",
     "Approval",
     "ApprovalRule",
+    "AssistantTurn",
+    "AtLimit",
+    "BatchNews",
+    "BatchRun",
+    "BatchStand",
     "Carried",
+    "Cause",
     "Citation",
     "ContentRef",
     "Contract",
+    "Conversation",
     "Decision",
     "DecisionKind",
     "DecisionReceipt",
     "DeliverInput",
     "Delivered",
+    "Enqueued",
+    "Escalation",
     "Event",
     "EventKind",
+    "ExtendInput",
+    "Extended",
+    "Fallbacks",
     "FinishReason",
     "GenerateInput",
     "Generated",
@@ -69,8 +89,15 @@ __all__ = [
     "SanitizeInput",
     "Sanitized",
     "SourceText",
+    "SpendScopes",
     "Status",
     "Step",
+    "Strategy",
+    "StreamEvent",
+    "StreamKind",
+    "ToolCall",
+    "ToolOffer",
+    "Turn",
     "Unreadable",
     "Usage",
     "ValidateInput",

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef, Sha256
-from holdfast.contracts.usage import Usage
+from holdfast.contracts.conversation import ToolCall
+from holdfast.contracts.usage import FinishReason, Usage
 
 
 class Status(StrEnum):
@@ -60,6 +61,9 @@ class AnswerDocument(Contract):
     text: str
     """The answer with placeholders restored. For an agent with an output schema, JSON text."""
 
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls of the client's own tools that the model asks for instead of, or beside, the text."""
+
     citations: tuple[Citation, ...] = ()
     """Sources the text refers to, in the order of their markers."""
 
@@ -83,5 +87,7 @@ class Answer(Contract):
     """Everything the request consumed, failed attempts included, at the recorded worst case where unknown."""
     attempts: int = 0
     """Model calls made."""
+    finish_reason: FinishReason = FinishReason.STOP
+    """Why the model stopped."""
     decided_by: str | None = None
     """Who approved, edited or rejected, if anyone."""

@@ -1,6 +1,7 @@
 """A question to people, and their decision."""
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -31,6 +32,8 @@ class Approval(Contract):
     """The user who asked the question."""
     opened_at: AwareDatetime
     deadline: AwareDatetime
+    kind: Literal["output", "budget"] = "output"
+    """What is asked for: that the content may leave, or that the request may go past a budget as the content says."""
     round: int = Field(default=1, ge=1)
     """1 for the first question; an edit that has to be approved again would raise it."""
 

@@ -9,6 +9,9 @@ from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef
 from holdfast.contracts.plan import Plan
 
+CURRENT_WALK = 2
+"""The walk of newly accepted requests. 1: every failure of a deployment excludes it. 2: causes, escalation, budgets."""
+
 
 class Limits(Contract):
     """Ceilings of one request. They span retries, fallbacks and repairs together."""
@@ -61,6 +64,27 @@ class Request(Contract):
 
     tier: str = Field(default="standard", max_length=32)
     """Service tier of the caller."""
+
+    conversation: ContentRef | None = None
+    """A `Conversation` as JSON: earlier turns and the tools that the client offers."""
+
+    chat: bool = False
+    """Whether the client speaks chat: a reply cut off at its limit, or a call of its tools, is then a reply."""
+
+    priority: int = Field(default=3, ge=1, le=5)
+    """Its place in every queue, 1 first."""
+
+    weight: float = Field(default=1.0, ge=0.001, le=1_000)
+    """The tenant's share beside other tenants of the same priority."""
+
+    batch: bool = False
+    """Whether the answer may take hours and should cost less."""
+
+    not_before: AwareDatetime | None = None
+    """No model is called before this moment."""
+
+    walk: int = Field(default=1, ge=1)
+    """The version of the walk through the steps that this request is pinned to; see `CURRENT_WALK`."""
 
     @property
     def deadline_at(self) -> datetime:

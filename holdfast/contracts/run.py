@@ -8,7 +8,7 @@ from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef
 from holdfast.contracts.event import Event
 from holdfast.contracts.request import Request
-from holdfast.contracts.steps import Violation
+from holdfast.contracts.steps import Cause, Violation
 from holdfast.contracts.usage import FinishReason, Usage
 
 
@@ -35,6 +35,16 @@ class Carried(Contract):
     """An open question; its deadline is not renewed."""
     early: tuple[Decision, ...] = ()
     """Decisions that came by signal before the question was asked."""
+    conversation: ContentRef | None = None
+    """The sanitized conversation."""
+    resting: tuple[str, ...] = ()
+    cause: Cause | None = None
+    """Why the next deployment is chosen, if it is not the first."""
+    mending: bool = False
+    best: ContentRef | None = None
+    """Valid content that was not sure enough to be delivered without asking a better deployment."""
+    best_deployment: str | None = None
+    waits: int = 0
     spent: Usage = Usage()
     attempts: int = 0
     events: int = 0

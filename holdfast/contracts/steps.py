@@ -1,6 +1,7 @@
 """Input and result of every step. Results are what the workflow history keeps, so they are small."""
 
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
@@ -11,6 +12,7 @@ from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef
 from holdfast.contracts.plan import Guards
 from holdfast.contracts.request import Limits, Request
+from holdfast.contracts.spending import SpendScopes
 from holdfast.contracts.usage import FinishReason, Usage
 
 
@@ -22,9 +24,28 @@ class Step(StrEnum):
     RETRIEVE = "retrieve"
     ROUTE = "route"
     GENERATE = "generate"
+    ENQUEUE = "enqueue"
+    """A call is put in line for its deployment's next batch."""
+    EXTEND = "extend"
+    """A person let the request go past a budget."""
     VALIDATE = "validate"
     APPROVE = "approve"
     DELIVER = "deliver"
+
+
+class Cause(StrEnum):
+    """Why another deployment is asked."""
+
+    OUTAGE = "outage"
+    """It failed, was unreachable or too slow."""
+    THROTTLED = "throttled"
+    """It has no room at the moment; waiting helps."""
+    CONTEXT_WINDOW = "context_window"
+    CONTENT_POLICY = "content_policy"
+    BUDGET = "budget"
+    """It costs more than a budget has left."""
+    UNSURE = "unsure"
+    """Its valid reply was below the agent's confidence threshold."""
 
 
 class SanitizeInput(Contract):
@@ -34,6 +55,7 @@ class SanitizeInput(Contract):
     tenant: str
     input: ContentRef
     guards: Guards
+    conversation: ContentRef | None = None
 
 
 class Sanitized(Contract):
@@ -43,6 +65,8 @@ class Sanitized(Contract):
     """Normalised text with placeholders; equals the input's reference when nothing had to change."""
     placeholders: dict[str, int] = Field(default_factory=dict)
     """How many distinct values of each kind were masked, e.g. `{"EMAIL": 2}`."""
+    conversation: ContentRef | None = None
+    """The conversation, sanitized with the same placeholders."""
     refusal: str | None = None
     """Why the input is refused; the run then ends without a model call."""
 
@@ -53,6 +77,7 @@ class RecallInput(Contract):
     tenant: str
     plan_version: str
     masked: ContentRef
+    """The sanitized question. A conversation's digest is part of `plan_version` for this purpose."""
 
 
 class Recalled(Contract):
@@ -100,6 +125,15 @@ class RouteInput(Contract):
     deployments: tuple[str, ...]
     excluded: tuple[str, ...] = ()
     """Deployments that this run has already given up on."""
+    request: Request | None = None
+    """What is asked, for constraints and budgets."""
+    question: ContentRef | None = None
+    """The sanitized question."""
+    conversation: ContentRef | None = None
+    passages: ContentRef | None = None
+    turn: int = 1
+    cause: Cause | None = None
+    """Why this is not the first choice."""
 
 
 class Routed(Contract):
@@ -108,10 +142,14 @@ class Routed(Contract):
     deployment: str | None = None
     reason: str
     """One line for the trace: what was chosen and what was skipped."""
+    in_process: bool = False
+    """Whether the deployment answers within this process, so that no queue has to be passed."""
     call_timeout: timedelta = timedelta(minutes=10)
     """Longest one call of the deployment may take."""
     heartbeat_timeout: timedelta = timedelta(seconds=20)
     """Silence after which the calling worker is taken for dead."""
+    batch: bool = False
+    """Whether the call goes through the provider's batch API."""
 
 
 class Violation(Contract):
@@ -140,6 +178,19 @@ class GenerateInput(Contract):
     """What is wrong with it."""
     last_resort: bool = False
     """No other deployment is left, so waiting beats giving up."""
+    conversation: ContentRef | None = None
+    """Earlier turns and the client's tools, sanitized."""
+    scopes: SpendScopes | None = None
+    """Whose budgets the call is charged to."""
+    tries: int = Field(default=0, ge=0)
+    """Calls of this deployment for this turn before it is given up; 0 leaves that to the engine."""
+    agent: str = ""
+    streams: bool = False
+    """Whether the reply's text may be shown while it is written."""
+    heeds_disconnect: bool = False
+    """Whether the call is to be broken off soon after its reader has gone."""
+    logprobs: bool = False
+    """Whether the model is to say how sure it is of each token."""
 
 
 class Generated(Contract):
@@ -155,6 +206,8 @@ class Generated(Contract):
     """Everything the request has spent so far, this call included, unknown outcomes at their worst case."""
     attempts: int
     """Model calls of the request so far, this one included."""
+    confidence: float | None = None
+    """Mean probability the model gave its tokens, 0 to 1, if it was asked and said so."""
 
 
 class ValidateInput(Contract):
@@ -168,6 +221,10 @@ class ValidateInput(Contract):
     finish_reason: FinishReason = FinishReason.STOP
     output_schema: ContentRef | None = None
     passages: ContentRef | None = None
+    chat: bool = False
+    """Whether a reply that was cut off at its limit, or that calls the client's tools, is valid."""
+    confidence_field: str = ""
+    """JSON Pointer to the reply's own confidence; empty for none."""
 
 
 class Validated(Contract):
@@ -179,6 +236,8 @@ class Validated(Contract):
     rung: Literal["as_is", "repaired", "invalid"] = "as_is"
     """Which rung of the repair ladder settled it."""
     violations: tuple[Violation, ...] = ()
+    confidence: float | None = None
+    """What the reply says of itself at `confidence_field`, 0 to 1."""
     citations: int = 0
     """How many retrieved passages the text cites."""
 
@@ -200,6 +259,23 @@ class DeliverInput(Contract):
     deployment: str | None = None
     recalled: bool = False
     decided_by: str | None = None
+    finish_reason: FinishReason = FinishReason.STOP
+
+
+class ExtendInput(Contract):
+    """A person let a request go past its budgets."""
+
+    request_id: str
+    scopes: SpendScopes
+    tokens: int
+    cost_usd: Decimal | None = None
+    by: str
+    approval: str
+    """Names the decision, so that it counts once."""
+
+
+class Extended(Contract):
+    """The permission is on record."""
 
 
 class Delivered(Contract):

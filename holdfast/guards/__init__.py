@@ -6,16 +6,19 @@ from holdfast.guards.placeholders import Masked, mask, restore
 from holdfast.guards.refusal import MAX_INPUT_BYTES, check_refusal_patterns, refusal_of_content, refusal_of_size
 from holdfast.guards.sanitizer import SanitizedText, Sanitizer
 from holdfast.guards.spans import KINDS, Kind, Span
+from holdfast.guards.streaming import JsonStreamRestorer, StreamRestorer
 
 __all__ = [
     "KINDS",
     "MAX_INPUT_BYTES",
+    "JsonStreamRestorer",
     "Kind",
     "Masked",
     "PersonalDataDetector",
     "SanitizedText",
     "Sanitizer",
     "Span",
+    "StreamRestorer",
     "check_refusal_patterns",
     "mask",
     "matching_view",

@@ -5,7 +5,7 @@ The mapping belongs to one request and is kept apart from the masked text.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.guards.spans import KINDS, Kind, Span
@@ -45,28 +45,46 @@ def mask(text: str, spans: Iterable[Span]) -> Masked:
     Returns:
         The masked text with its mapping; `restore` inverts it.
     """
-    taken = {_canonical(match) for match in _PLACEHOLDER.finditer(text)}
+    (masked,), mapping, counts = mask_all([text], [spans])
+    return Masked(masked, mapping, counts)
+
+
+def mask_all(
+    texts: Sequence[str], spans: Sequence[Iterable[Span]]
+) -> tuple[tuple[str, ...], dict[str, str], dict[str, int]]:
+    """`mask` for texts that belong together: a value has one placeholder in all of them.
+
+    Args:
+        texts: The texts.
+        spans: What to hide in each.
+
+    Returns:
+        The masked texts, what each placeholder stands for, and how many distinct values of each kind were masked.
+    """
+    taken = {_canonical(match) for text in texts for match in _PLACEHOLDER.finditer(text)}
     numbers: dict[Kind, int] = dict.fromkeys(KINDS, 0)
     placeholders: dict[tuple[Kind, str], str] = {}
-    pieces: list[str] = []
-    position = 0
-    for span in _merged(spans, len(text)):
-        value = text[span.start : span.end]
-        if (span.kind, value) not in placeholders:
-            numbers[span.kind] += 1
-            while f"<{span.kind}_{numbers[span.kind]}>" in taken:
-                numbers[span.kind] += 1
-            placeholders[span.kind, value] = f"<{span.kind}_{numbers[span.kind]}>"
-        pieces += [text[position : span.start], placeholders[span.kind, value]]
-        position = span.end
+
+    def placeholder(kind: Kind, value: str) -> str:
+        if (kind, value) not in placeholders:
+            numbers[kind] += 1
+            while f"<{kind}_{numbers[kind]}>" in taken:
+                numbers[kind] += 1
+            placeholders[kind, value] = f"<{kind}_{numbers[kind]}>"
+        return placeholders[kind, value]
+
+    masked = []
+    for text, hidden in zip(texts, spans, strict=True):
+        pieces: list[str] = []
+        position = 0
+        for span in _merged(hidden, len(text)):
+            pieces += [text[position : span.start], placeholder(span.kind, text[span.start : span.end])]
+            position = span.end
+        masked.append("".join([*pieces, text[position:]]))
     counts: dict[str, int] = {}
     for kind, _ in placeholders:
         counts[kind] = counts.get(kind, 0) + 1
-    return Masked(
-        text="".join([*pieces, text[position:]]),
-        mapping={placeholder: value for (_, value), placeholder in placeholders.items()},
-        counts=counts,
-    )
+    return tuple(masked), {name: value for (_, value), name in placeholders.items()}, counts
 
 
 def restore(text: str, mapping: dict[str, str]) -> str:
@@ -81,6 +99,12 @@ def restore(text: str, mapping: dict[str, str]) -> str:
         The text with values. Placeholders that the mapping does not know stay as they are.
     """
     return _PLACEHOLDER.sub(lambda match: mapping.get(_canonical(match), match.group()), text)
+
+
+def find_placeholders(text: str) -> Iterator[tuple[int, int, str]]:
+    """Find what `restore` would look up: where it starts and ends, and its name in the mapping."""
+    for match in _PLACEHOLDER.finditer(text):
+        yield match.start(), match.end(), _canonical(match)
 
 
 def _canonical(match: re.Match[str]) -> str:

@@ -1,11 +1,12 @@
 """Makes an input safe to show to models, logs and people: normalise, refuse, mask."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from holdfast.contracts import Guards
+from holdfast.contracts import Conversation, Guards, Turn
 from holdfast.guards.normalise import normalise
 from holdfast.guards.personal_data import PersonalDataDetector
-from holdfast.guards.placeholders import mask
+from holdfast.guards.placeholders import mask_all
 from holdfast.guards.refusal import MAX_INPUT_BYTES, refusal_of_content, refusal_of_size
 
 
@@ -51,12 +52,43 @@ class Sanitizer:
         Returns:
             The masked text, its mapping, and the refusal if there is one.
         """
-        too_large = refusal_of_size(text, self._max_input_bytes)
+        return self.sanitize_all(text, Conversation(), guards)[0]
+
+    def sanitize_all(self, text: str, conversation: Conversation, guards: Guards) -> tuple[SanitizedText, Conversation]:
+        """`sanitize` for a question and the conversation around it: a value has one placeholder in all of it.
+
+        The arguments of earlier tool calls are masked but not normalised, because another spelling could break their
+        JSON. The tools on offer are the client's code and are left as they are.
+
+        Returns:
+            The question, with everything that was found anywhere, and the conversation.
+        """
+        turns = (*conversation.turns, *conversation.continuation)
+        arguments = [call.arguments for turn in turns for call in turn.tool_calls]
+        spoken = [text, *(turn.content for turn in turns)]
+        too_large = refusal_of_size("\n".join([*spoken, *arguments]), self._max_input_bytes)
         if too_large is not None:
-            return SanitizedText(masked="", refusal=too_large)
-        normalised = normalise(text)
-        refusal = refusal_of_content(normalised, guards.refuse)
-        if not guards.mask:
-            return SanitizedText(masked=normalised, refusal=refusal)
-        masked = mask(normalised, self._detector.detect(normalised))
-        return SanitizedText(masked=masked.text, mapping=masked.mapping, counts=masked.counts, refusal=refusal)
+            return SanitizedText(masked="", refusal=too_large), Conversation()
+        spoken = [normalise(said) for said in spoken]
+        # Only a question must say something: a turn that calls a tool need not.
+        judged = [spoken[0], *(said for said in [*spoken[1:], *arguments] if said.strip())]
+        refusals = (refusal_of_content(said, guards.refuse) for said in judged)
+        refusal = next((found for found in refusals if found is not None), None)
+        texts = [*spoken, *arguments]
+        mapping: dict[str, str] = {}
+        counts: dict[str, int] = {}
+        if guards.mask:
+            masked, mapping, counts = mask_all(texts, [self._detector.detect(said) for said in texts])
+            texts = list(masked)
+        question = SanitizedText(masked=texts[0], mapping=mapping, counts=counts, refusal=refusal)
+        return question, _with_texts(conversation, iter(texts[1 : len(spoken)]), iter(texts[len(spoken) :]))
+
+
+def _with_texts(conversation: Conversation, contents: Iterator[str], arguments: Iterator[str]) -> Conversation:
+    def rewritten(turn: Turn) -> Turn:
+        calls = tuple(call.model_copy(update={"arguments": next(arguments)}) for call in turn.tool_calls)
+        return turn.model_copy(update={"content": next(contents), "tool_calls": calls})
+
+    turns = tuple(rewritten(turn) for turn in conversation.turns)
+    continuation = tuple(rewritten(turn) for turn in conversation.continuation)
+    return conversation.model_copy(update={"turns": turns, "continuation": continuation})

@@ -231,6 +231,9 @@ def _load() -> Encode:
     # the second keeps the loading of weights from drawing a bar on stderr.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Read when torch loads OpenMP. By default its threads spin while they wait for the next pass, which cost five times
+    # the processor time of the pass itself beside other work on two cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         # Imported here, not at the top: see the module's docstring.
         import torch

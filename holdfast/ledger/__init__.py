@@ -1,22 +1,24 @@
-"""The durable record: texts, idempotency keys, paid calls, exact answers, final rows, health of deployments."""
+"""The durable record: texts, idempotency keys, paid calls, budgets, exact answers, final rows."""
 
 from holdfast.ledger.answers import Answers, ExactAnswer
-from holdfast.ledger.attempts import (
+from holdfast.ledger.attempt import (
     Attempt,
     AttemptKey,
-    Attempts,
     AttemptState,
     Opened,
     Recorded,
     Settled,
     Totals,
 )
+from holdfast.ledger.attempts import Attempts
+from holdfast.ledger.batch_lines import BatchLine, BatchLines, LineState
+from holdfast.ledger.budgets import Budgets, CreditEntry
 from holdfast.ledger.contents import Contents
 from holdfast.ledger.database import Database
-from holdfast.ledger.health import Down, Health
 from holdfast.ledger.ledger import Ledger, Reuse
 from holdfast.ledger.requests import FinishedRequest, Requests
 from holdfast.ledger.submissions import Claim, Submissions
+from holdfast.ledger.usage import GroupBy, UsageLine
 from holdfast.ledger.vault import Vault
 
 __all__ = [
@@ -25,14 +27,18 @@ __all__ = [
     "AttemptKey",
     "AttemptState",
     "Attempts",
+    "BatchLine",
+    "BatchLines",
+    "Budgets",
     "Claim",
     "Contents",
+    "CreditEntry",
     "Database",
-    "Down",
     "ExactAnswer",
     "FinishedRequest",
-    "Health",
+    "GroupBy",
     "Ledger",
+    "LineState",
     "Opened",
     "Recorded",
     "Requests",
@@ -40,5 +46,6 @@ __all__ = [
     "Settled",
     "Submissions",
     "Totals",
+    "UsageLine",
     "Vault",
 ]

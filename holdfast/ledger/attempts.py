@@ -14,26 +14,40 @@ held ──settle, billed──────────▶ settled   counts its 
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, bindparam, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from holdfast import budget
-from holdfast.contracts import ContentRef, FinishReason, Limits, Usage
-from holdfast.errors import IdempotencyConflict, InvalidInput, LimitExceeded, Outcome
-from holdfast.ledger.contents import Contents
+from holdfast.contracts import FinishReason, Limits, SpendScopes, Usage
+from holdfast.errors import IdempotencyConflict, InvalidInput, LimitExceeded, Outcome, Unavailable
+from holdfast.ledger.attempt import (
+    NOTHING,
+    Attempt,
+    AttemptKey,
+    AttemptState,
+    Opened,
+    Recorded,
+    Settled,
+    Totals,
+    attempt_id_of,
+    attempt_of,
+    recorded_of,
+    settled_of,
+    totals_of,
+    tries_of,
+    waiting_of,
+)
+from holdfast.ledger.batch_lines import BatchLines
+from holdfast.ledger.budgets import lock_of
+from holdfast.ledger.contents import Contents, digest_of
+from holdfast.ledger.counters import Counters, Hold, Raced
 from holdfast.ledger.database import Database
-from holdfast.ledger.schema import attempts, reference_of, reference_values, usage_of, usage_values
-
-NOTHING = Usage()
-"""What a released attempt counts: no tokens, no money."""
-
+from holdfast.ledger.schema import attempts, reference_values, requests, usage_of, usage_values
+from holdfast.spending import Amount, amount_of
 
 _SETTLEMENT_COLUMNS = (
     "state",
@@ -46,106 +60,30 @@ _SETTLEMENT_COLUMNS = (
     "error_code",
     "settled_at",
     "settlement_sha256",
+    "measured",
 )
-
-
-class AttemptState(StrEnum):
-    """Where an attempt stands; see the module's diagram."""
-
-    HELD = "held"
-    SETTLED = "settled"
-    RELEASED = "released"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class AttemptKey:
-    """Which reply of which request an attempt is for. Attempts of one turn are repetitions of each other."""
-
-    tenant: str
-    request_id: str
-    turn: int
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What a request has spent: settled attempts as billed, open and unknown ones at their worst case."""
-
-    usage: Usage
-    attempts: int
-    """Model calls, whatever became of them."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Permission to make one call."""
-
-    attempt_id: str
-    ordinal: int
-    """The call's number within the request, from 1."""
-    spent: Usage
-    """What the request has spent, this attempt's hold included."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The turn was answered before; there is nothing to call and nothing to pay."""
-
-    attempt_id: str
-    output: ContentRef
-    finish_reason: FinishReason
-    model: str
-    usage: Usage
-    totals: Totals
-
-
-@dataclass(frozen=True)
-class Settled:
-    """An attempt whose books are closed."""
-
-    attempt_id: str
-    state: AttemptState
-    usage: Usage
-    """What the attempt counts from now on."""
-    output: ContentRef | None
-    totals: Totals
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One recorded call, for reading."""
-
-    attempt_id: str
-    tenant: str
-    turn: int
-    ordinal: int
-    deployment: str
-    model: str
-    """The model asked for."""
-    state: AttemptState
-    hold_tokens: int
-    hold_cost_usd: Decimal | None
-    usage: Usage
-    """What it counts: see `Totals`."""
-    outcome: Outcome | None
-    answered_by: str | None
-    """The model as the provider reported it."""
-    finish_reason: FinishReason | None
-    output: ContentRef | None
-    response_id: str | None
-    error_code: str | None
-    opened_at: datetime
-    settled_at: datetime | None
+_MOST_RACES = 20
+"""How often an opening is tried whose budgets other processes move at the same moment; with locks one is enough."""
+_REMEMBERED = 10_000
+"""Open calls whose tenant this process remembers."""
 
 
 class Attempts:
     """The record of paid calls."""
 
-    def __init__(self, database: Database, contents: Contents) -> None:
+    def __init__(self, database: Database, contents: Contents, counters: Counters, lines: BatchLines) -> None:
         self._database = database
+        self._lines = lines
         self._contents = contents
+        self._counters = counters
+        self._tenants_with_budgets: set[str] = set()
+        self._tenant_of: OrderedDict[str, str] = OrderedDict()
         this_request = attempts.c.request_id == bindparam("of_request")
         self._of_request = select(attempts).where(this_request).order_by(attempts.c.ordinal)
+        ended = select(requests.c.request_id).where(
+            requests.c.tenant == attempts.c.tenant, requests.c.request_id == attempts.c.request_id
+        )
+        self._of_request_and_end = self._of_request.add_columns(ended.scalar_subquery().label("ended"))
         self._insert = insert(attempts)
         self._lose = (
             update(attempts)
@@ -157,9 +95,24 @@ class Attempts:
             .where(this_request, attempts.c.ordinal == bindparam("of_ordinal"))
             .values({name: bindparam(name) for name in (*_SETTLEMENT_COLUMNS, *usage_values(NOTHING))})
         )
+        self._correct_end = (
+            update(requests)
+            .where(requests.c.tenant == bindparam("of_tenant"), requests.c.request_id == bindparam("of_request"))
+            .values({name: bindparam(name) for name in ("attempts", *usage_values(NOTHING))})
+        )
 
     async def open(
-        self, key: AttemptKey, *, deployment: str, model: str, hold: Usage, limits: Limits
+        self,
+        key: AttemptKey,
+        *,
+        deployment: str,
+        model: str,
+        hold: Usage,
+        limits: Limits,
+        scopes: SpendScopes | None = None,
+        agent: str | None = None,
+        now: datetime | None = None,
+        batched: str | None = None,
     ) -> Opened | Recorded:
         """Ask to make one call; on return it is recorded and its worst case held.
 
@@ -169,30 +122,79 @@ class Attempts:
             model: The model asked for.
             hold: The most the call can consume (`holdfast.budget.worst_case`).
             limits: The request's ceilings.
+            scopes: Whose budgets the call counts against as well; without, none.
+            agent: Whose call it is, for reports.
+            now: The present, UTC; the clock's by default. It decides on the budgets' periods.
+            batched: The call as JSON, if it is not made now but put in line for the deployment's next batch. One that
+                is in line already, or in a batch, is returned instead of opening another.
 
         Returns:
             `Recorded` when the turn already has a good reply, else `Opened`. Earlier attempts of the turn that are
             still held are taken for dead and keep counting at their worst case.
 
         Raises:
-            LimitExceeded: A ceiling would be passed; the call is not recorded and must not be made.
+            LimitExceeded: A ceiling of the request would be passed; the call is not recorded and must not be made.
+            BudgetExceeded: A budget or credit of the scopes would be passed; likewise.
+            InvalidInput: The scopes are another tenant's.
+            Unavailable: The ledger does not answer, so nothing could be checked and nothing may be sent.
         """
-        async with self._database.write() as connection:
-            rows = await self._rows(connection, key.request_id)
+        if scopes is not None and scopes.tenant != key.tenant:
+            raise InvalidInput(f"Request {key.request_id} cannot spend for another tenant.", field="scopes.tenant")
+        moment = now or datetime.now(UTC)
+
+        def unit(connection: Connection) -> Opened | Recorded | LimitExceeded:
+            rows = self._rows(connection, key.request_id)
             for row in rows:
                 if row.turn == key.turn and row.outcome == Outcome.OK.value and row.state == AttemptState.SETTLED.value:
-                    return _recorded(row, rows)
+                    return recorded_of(row, rows)
+            if batched is not None:
+                in_line = self._lines.waiting_in(connection, key, deployment)
+                if (waiting := waiting_of(in_line, key, deployment, rows)) is not None:
+                    return waiting
             if any(row.turn == key.turn and row.state == AttemptState.HELD.value for row in rows):
-                await connection.execute(self._lose, {"of_request": key.request_id, "of_turn": key.turn})
-            totals = _totals(rows)
+                connection.execute(self._lose, {"of_request": key.request_id, "of_turn": key.turn})
+            totals = totals_of(rows)
             denied = _denial(limits, totals, hold)
-            if denied is None:
-                # Not the count: rows are never deleted, but an ordinal must not be given out twice even if they were.
-                ordinal = 1 + (rows[-1].ordinal if rows else 0)
-                await connection.execute(self._insert, _held_row(key, ordinal, deployment, model, hold))
-        if denied is not None:
-            raise denied
-        return Opened(_attempt_id(key.request_id, ordinal), ordinal, totals.usage + hold)
+            if denied is not None:
+                return denied
+            # Not the count: rows are never deleted, but an ordinal must not be given out twice even if they were.
+            ordinal = 1 + (rows[-1].ordinal if rows else 0)
+            attempt_id = attempt_id_of(key.request_id, ordinal)
+            in_budgets = Hold(None)
+            if scopes is not None and (standings := self._counters.standings(connection, scopes, moment)):
+                self._tenants_with_budgets.add(key.tenant)
+                held = self._counters.hold(
+                    connection,
+                    standings,
+                    amount_of(hold),
+                    request_id=key.request_id,
+                    attempt_id=attempt_id,
+                    used=_extensions_used(rows),
+                    now=moment,
+                )
+                if isinstance(held, LimitExceeded):
+                    return held
+                in_budgets = held
+            row_of_attempt = _held_row(key, ordinal, deployment, model, hold)
+            row_of_attempt |= _spender(scopes, agent, moment) | _budget_values(in_budgets)
+            connection.execute(self._insert, row_of_attempt)
+            if batched is not None:
+                self._lines.add_in(connection, attempt_id, key, deployment, batched, moment)
+            return Opened(attempt_id, ordinal, totals.usage + hold, tries_of(rows, key, deployment) + 1)
+
+        for _ in range(_MOST_RACES):
+            try:
+                opened = await self._database.write(unit, self._locks(key.request_id, key.tenant))
+                break
+            except Raced:
+                continue
+        else:
+            raise Unavailable(f"The budgets of tenant {key.tenant!r} move too fast to hold a call in; try again.")
+        if isinstance(opened, LimitExceeded):
+            raise opened
+        if isinstance(opened, Opened):
+            self._remember_tenant(opened.attempt_id, key.tenant)
+        return opened
 
     async def settle(
         self,
@@ -206,11 +208,11 @@ class Attempts:
         response_id: str | None = None,
         error_code: str | None = None,
     ) -> Settled:
-        """Close an attempt's books, and store its output, in one transaction.
+        """Close an attempt's books, correct its budgets and store its output, in one transaction.
 
         Repeating a settlement changes nothing. What counts afterwards follows `outcome.billed`: the actual usage (the
         worst case if none is given), nothing, or the worst case. An attempt already taken for dead never counts less
-        than an actual usage says.
+        than an actual usage says. If the request has ended meanwhile, its final row is corrected too.
 
         Args:
             attempt_id: From `Opened`.
@@ -238,23 +240,26 @@ class Attempts:
         response_id, error_code = _valid(response_id, 256), _valid(error_code, 128)
         said = [outcome, usage and usage.model_dump_json(), output, finish_reason, model, response_id, error_code]
         settlement = hashlib.sha256(json.dumps(said).encode()).hexdigest()
-        async with self._database.write() as connection:
-            rows = await self._rows(connection, request_id)
+        digested = None if output is None else digest_of(output)
+        now = datetime.now(UTC)
+
+        def unit(connection: Connection) -> Settled:
+            rows = self._rows(connection, request_id, with_end=True)
             row = next((row for row in rows if str(row.ordinal) == number), None)
             if row is None:
                 raise InvalidInput(f"Attempt {attempt_id[:100]!r} is not in the ledger.", field="attempt_id")
             if row.settlement_sha256 == settlement:
-                return _settled(row, rows)
+                return settled_of(row, rows)
             if row.settled_at is not None:
                 raise IdempotencyConflict(
                     f"Attempt {attempt_id} was settled as {row.outcome!r} before and cannot be settled as "
                     f"{outcome.value!r} with other content; the first settlement stands."
                 )
-            reference = None
-            if output is not None:
-                reference = await self._contents.put(row.tenant, output, connection=connection)
+            if digested is not None:
+                self._contents.add(connection, row.tenant, [digested])
             state, counted = _verdict(AttemptState(row.state), usage_of(row), outcome, usage)
-            await connection.execute(
+            reference = digested and digested.reference
+            connection.execute(
                 self._settle,
                 {
                     "of_request": request_id,
@@ -265,32 +270,72 @@ class Attempts:
                     "finish_reason": finish_reason and finish_reason.value,
                     "response_id": response_id,
                     "error_code": error_code,
-                    "settled_at": datetime.now(UTC),
+                    "settled_at": now,
                     "settlement_sha256": settlement,
+                    "measured": state is not AttemptState.UNKNOWN and (usage is not None or outcome.billed is False),
                     **reference_values("output", reference),
                     **usage_values(counted),
                 },
             )
-        if output is not None:
-            self._contents.remember(row.tenant, (output,))
-        total = sum((usage_of(other) for other in rows if other is not row), counted)
-        return Settled(attempt_id, state, counted, reference, Totals(total, len(rows)))
+            held = amount_of(usage_of(row))  # it was never settled, so it counts what was held
+            self._counters.settle(
+                connection,
+                row.held_in,
+                tenant=row.tenant,
+                attempt_id=attempt_id,
+                held=held,
+                counted=_counted_amount(held, counted),
+                released=state is AttemptState.RELEASED,
+                now=now,
+            )
+            totals = Totals(sum((usage_of(other) for other in rows if other is not row), counted), len(rows))
+            if row.ended is not None:
+                key = {"of_tenant": row.tenant, "of_request": request_id}
+                connection.execute(self._correct_end, key | {"attempts": len(rows)} | usage_values(totals.usage))
+            return Settled(attempt_id, state, counted, reference, totals)
 
-    async def totals(self, request_id: str, *, connection: AsyncConnection | None = None) -> Totals:
+        tenant = self._tenant_of.pop(attempt_id, None)
+        settled = await self._database.write(unit, self._locks(request_id, tenant))
+        if digested is not None and tenant is not None:
+            self._contents.remember(tenant, [digested])
+        return settled
+
+    async def totals(self, request_id: str) -> Totals:
         """What a request has spent so far."""
-        async with self._database.reading(connection) as reading:
-            return _totals((await reading.execute(self._of_request, {"of_request": request_id})).all())
+        return await self._database.read(lambda reading: self.totals_in(reading, request_id))
+
+    def totals_in(self, connection: Connection, request_id: str) -> Totals:
+        """Inside a transaction: see `totals`."""
+        return totals_of(self._rows(connection, request_id))
 
     async def list(self, request_id: str) -> tuple[Attempt, ...]:
         """Every call of a request, in the order in which they were opened."""
-        async with self._database.read() as reading:
-            rows = await reading.execute(self._of_request, {"of_request": request_id})
-        return tuple(_attempt(row) for row in rows)
+        rows = await self._database.read(lambda reading: self._rows(reading, request_id))
+        return tuple(attempt_of(row) for row in rows)
 
-    async def _rows(self, connection: AsyncConnection, request_id: str) -> Sequence[Row[Any]]:
-        """All attempts of a request, with other transactions on the same request kept out."""
-        await self._database.lock(connection, f"holdfast.attempts.{request_id}")
-        return (await connection.execute(self._of_request, {"of_request": request_id})).all()
+    def _rows(self, connection: Connection, request_id: str, *, with_end: bool = False) -> Sequence[Row[Any]]:
+        statement = self._of_request_and_end if with_end else self._of_request
+        return connection.execute(statement, {"of_request": request_id}).all()
+
+    def _locks(self, request_id: str, tenant: str | None) -> Sequence[str]:
+        """What other processes are kept from meanwhile: the request, and the tenant's counters if there are any.
+
+        The latter only keeps transactions from waiting for each other in circles; ceilings hold without.
+        """
+        locks = [lock_of_request(request_id)]
+        if tenant in self._tenants_with_budgets:
+            locks.append(lock_of(tenant))
+        return locks
+
+    def _remember_tenant(self, attempt_id: str, tenant: str) -> None:
+        self._tenant_of[attempt_id] = tenant
+        while len(self._tenant_of) > _REMEMBERED:
+            self._tenant_of.popitem(last=False)
+
+
+def lock_of_request(request_id: str) -> str:
+    """The lock under which a request's attempts and its final row change."""
+    return f"holdfast.attempts.{request_id}"
 
 
 def _verdict(state: AttemptState, worst: Usage, outcome: Outcome, actual: Usage | None) -> tuple[AttemptState, Usage]:
@@ -327,58 +372,38 @@ def _held_row(key: AttemptKey, ordinal: int, deployment: str, model: str, hold: 
         "state": AttemptState.HELD.value,
         "hold_tokens": hold.total_tokens,
         "hold_cost_usd": hold.cost_usd,
-        "opened_at": datetime.now(UTC),
         **usage_values(hold),
     }
 
 
-def _totals(rows: Sequence[Row[Any]]) -> Totals:
-    return Totals(sum((usage_of(row) for row in rows), NOTHING), len(rows))
+def _spender(scopes: SpendScopes | None, agent: str | None, opened_at: datetime) -> dict[str, Any]:
+    return {
+        "user": scopes and scopes.user,
+        "session": scopes and scopes.session,
+        "agent": agent,
+        "opened_at": opened_at,
+        "day": f"{opened_at.astimezone(UTC):%Y-%m-%d}",
+    }
 
 
-def _recorded(row: Row[Any], rows: Sequence[Row[Any]]) -> Recorded:
-    return Recorded(
-        attempt_id=_attempt_id(row.request_id, row.ordinal),
-        output=ContentRef(sha256=row.output_sha256, size=row.output_size),
-        finish_reason=FinishReason(row.finish_reason),
-        model=row.answered_by,
-        usage=usage_of(row),
-        totals=_totals(rows),
-    )
+def _budget_values(hold: Hold) -> dict[str, Any]:
+    return {
+        "held_in": hold.held_in,
+        "extended_tokens": hold.extended.tokens,
+        "extended_cost": hold.extended.cost,
+    }
 
 
-def _settled(row: Row[Any], rows: Sequence[Row[Any]]) -> Settled:
-    return Settled(
-        attempt_id=_attempt_id(row.request_id, row.ordinal),
-        state=AttemptState(row.state),
-        usage=usage_of(row),
-        output=reference_of(row.output_sha256, row.output_size),
-        totals=_totals(rows),
-    )
+def _counted_amount(held: Amount, counted: Usage) -> Amount:
+    """What an attempt counts in budgets once settled; without a price for its usage, the price of its hold stands."""
+    amount = amount_of(counted)
+    return amount if not amount.unpriced else Amount(amount.tokens, held.cost, held.unpriced)
 
 
-def _attempt(row: Row[Any]) -> Attempt:
-    return Attempt(
-        attempt_id=_attempt_id(row.request_id, row.ordinal),
-        tenant=row.tenant,
-        turn=row.turn,
-        ordinal=row.ordinal,
-        deployment=row.deployment,
-        model=row.model,
-        state=AttemptState(row.state),
-        hold_tokens=row.hold_tokens,
-        hold_cost_usd=row.hold_cost_usd,
-        usage=usage_of(row),
-        outcome=Outcome(row.outcome) if row.outcome else None,
-        answered_by=row.answered_by,
-        finish_reason=FinishReason(row.finish_reason) if row.finish_reason else None,
-        output=reference_of(row.output_sha256, row.output_size),
-        response_id=row.response_id,
-        error_code=row.error_code,
-        opened_at=row.opened_at,
-        settled_at=row.settled_at,
-    )
-
-
-def _attempt_id(request_id: str, ordinal: int) -> str:
-    return f"{request_id}.{ordinal}"
+def _extensions_used(rows: Sequence[Row[Any]]) -> Amount:
+    """What a request's attempts have used of the permissions to go past its budgets."""
+    used = Amount()
+    for row in rows:
+        counted = amount_of(usage_of(row))
+        used += Amount(min(row.extended_tokens or 0, counted.tokens), min(row.extended_cost or 0, counted.cost))
+    return used

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, select
 
 from holdfast.contracts import ContentRef
 from holdfast.errors import ContentMissing, InvalidInput
@@ -45,53 +44,58 @@ class Contents:
             contents.c.sha256.in_(bindparam("digests", expanding=True)),
         )
 
-    async def put(self, tenant: str, text: str, *, connection: AsyncConnection | None = None) -> ContentRef:
+    async def put(self, tenant: str, text: str) -> ContentRef:
         """Store a text; storing it again changes nothing.
 
         Args:
             tenant: The owner.
             text: Any valid Unicode.
-            connection: A transaction to store it in; without one, it is committed on return.
 
         Raises:
             InvalidInput: The text holds a lone surrogate, so no bytes stand for it.
         """
-        return (await self.put_many(tenant, (text,), connection=connection))[0]
+        return (await self.put_many(tenant, (text,)))[0]
 
-    async def put_many(
-        self, tenant: str, texts: Iterable[str], *, connection: AsyncConnection | None = None
-    ) -> tuple[ContentRef, ...]:
+    async def put_many(self, tenant: str, texts: Iterable[str]) -> tuple[ContentRef, ...]:
         """Store several texts at once; see `put`.
 
         Returns:
             Their references, in order.
         """
         digested = [digest_of(text) for text in texts]
-        fresh = {one.reference.sha256: one for one in digested if (tenant, one.reference.sha256) not in self._cache}
+        fresh = [one for one in digested if (tenant, one.reference.sha256) not in self._cache]
         if fresh:
-            now = datetime.now(UTC)
-            rows = [
-                {"tenant": tenant, "sha256": sha256, "size": one.reference.size, "text": one.data, "created_at": now}
-                # In one order for all, or two transactions could wait for each other's rows on PostgreSQL.
-                for sha256, one in sorted(fresh.items())
-            ]
-            async with self._database.writing(connection) as writing:
-                await writing.execute(self._insert, rows)
-            if connection is None:
-                self._remember(tenant, fresh.values())
+            await self._database.write(lambda connection: self.add(connection, tenant, fresh))
+            self.remember(tenant, fresh)
         return tuple(one.reference for one in digested)
 
-    async def get(self, tenant: str, reference: ContentRef, *, connection: AsyncConnection | None = None) -> str:
+    def add(self, connection: Connection, tenant: str, digested: Iterable[Digested]) -> None:
+        """Store texts inside a transaction. After its commit, `remember` them."""
+        now = datetime.now(UTC)
+        rows = {
+            one.reference.sha256: {
+                "tenant": tenant,
+                "sha256": one.reference.sha256,
+                "size": one.reference.size,
+                "text": one.data,
+                "created_at": now,
+            }
+            for one in digested
+            if (tenant, one.reference.sha256) not in self._cache
+        }
+        if rows:
+            # In one order for all, or two transactions could wait for each other's rows on PostgreSQL.
+            connection.execute(self._insert, [rows[sha256] for sha256 in sorted(rows)])
+
+    async def get(self, tenant: str, reference: ContentRef) -> str:
         """The text that a reference names.
 
         Raises:
             ContentMissing: The tenant has no such text.
         """
-        return (await self.get_many(tenant, (reference,), connection=connection))[0]
+        return (await self.get_many(tenant, (reference,)))[0]
 
-    async def get_many(
-        self, tenant: str, references: Sequence[ContentRef], *, connection: AsyncConnection | None = None
-    ) -> tuple[str, ...]:
+    async def get_many(self, tenant: str, references: Sequence[ContentRef]) -> tuple[str, ...]:
         """Several texts, in the order of their references; see `get`."""
         found: dict[str, str] = {}
         for reference in references:
@@ -100,13 +104,10 @@ class Contents:
                 found[reference.sha256] = cached[0]
         absent = list({reference.sha256 for reference in references} - found.keys())
         if absent:
-            async with self._database.reading(connection) as reading:
-                rows = await reading.execute(self._select, {"tenant": tenant, "digests": absent})
-            for sha256, data in rows:
+            key = {"tenant": tenant, "digests": absent}
+            for sha256, data in await self._database.read(lambda reading: reading.execute(self._select, key).all()):
                 found[sha256] = data.decode()
-                # Inside a caller's transaction the row may be the transaction's own, and may yet be rolled back.
-                if connection is None:
-                    self._keep(tenant, sha256, found[sha256], len(data))
+                self._keep(tenant, sha256, found[sha256], len(data))
         for reference in references:
             if reference.sha256 not in found:
                 raise ContentMissing(
@@ -115,11 +116,8 @@ class Contents:
                 )
         return tuple(found[reference.sha256] for reference in references)
 
-    def remember(self, tenant: str, texts: Iterable[str]) -> None:
+    def remember(self, tenant: str, digested: Iterable[Digested]) -> None:
         """Cache texts that a transaction has stored. Only for after its commit: what is cached is not stored again."""
-        self._remember(tenant, (digest_of(text) for text in texts))
-
-    def _remember(self, tenant: str, digested: Iterable[Digested]) -> None:
         for one in digested:
             self._keep(tenant, one.reference.sha256, one.text, one.reference.size)
 

@@ -1,16 +1,22 @@
 """The ledger as one object: every store over one database, and the transaction that ends a request."""
 
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from sqlalchemy import Connection
 
 from holdfast.contracts import ContentRef
 from holdfast.errors import InvalidInput
-from holdfast.ledger.answers import Answers, ExactAnswer
-from holdfast.ledger.attempts import Attempts
+from holdfast.ledger.answers import RECALL_FOR, Answers, ExactAnswer
+from holdfast.ledger.attempts import Attempts, lock_of_request
+from holdfast.ledger.batch_lines import BatchLines
+from holdfast.ledger.budgets import Budgets
 from holdfast.ledger.contents import CACHE_BYTES, Contents, digest_of
+from holdfast.ledger.counters import Counters
 from holdfast.ledger.database import Database
-from holdfast.ledger.health import Health
 from holdfast.ledger.requests import FinishedRequest, Requests
 from holdfast.ledger.submissions import Submissions
+from holdfast.ledger.usage import GroupBy, UsageLine, usage_by
 from holdfast.ledger.vault import Vault
 
 
@@ -23,34 +29,41 @@ class Reuse:
     content: ContentRef
     """The validated text, placeholders still in it."""
     passages: ContentRef | None = None
+    input_sha256: str | None = None
+    """Digest of the input before anything was done to it, if the very same input may be answered at the edge."""
 
 
 class Ledger:
-    """The durable record of texts, spending, answers and health. Open it with `Ledger.open`."""
+    """The durable record of texts, spending and answers. Open it with `Ledger.open`."""
 
-    def __init__(self, database: Database, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, database: Database, *, cache_bytes: int = CACHE_BYTES, recall_for: timedelta = RECALL_FOR
+    ) -> None:
+        counters = Counters(database)
         self.database = database
         self.contents = Contents(database, cache_bytes=cache_bytes)
         self.vault = Vault(database)
         self.submissions = Submissions(database, self.contents)
-        self.attempts = Attempts(database, self.contents)
-        self.answers = Answers(database)
+        self.batch_lines = BatchLines(database)
+        self.attempts = Attempts(database, self.contents, counters, self.batch_lines)
+        self.budgets = Budgets(database, counters)
+        self.answers = Answers(database, recall_for=recall_for)
         self.requests = Requests(database)
-        self.health = Health(database)
 
     @classmethod
-    async def open(cls, url: str, *, cache_bytes: int = CACHE_BYTES) -> "Ledger":
-        """Open the ledger, creating it the first time.
+    async def open(cls, url: str, *, cache_bytes: int = CACHE_BYTES, recall_for: timedelta = RECALL_FOR) -> "Ledger":
+        """Open the ledger, creating it the first time and bringing an older one up to date.
 
         Args:
             url: SQLAlchemy URL, e.g. `sqlite+aiosqlite:///var/holdfast.db`.
             cache_bytes: Bound of the in-process cache of texts.
+            recall_for: Greatest age at which an exact answer may serve; older ones are deleted.
 
         Raises:
             ConfigurationError: The URL names no usable database, or a newer version wrote it.
             Unavailable: The database does not answer.
         """
-        return cls(await Database.open(url), cache_bytes=cache_bytes)
+        return cls(await Database.open(url), cache_bytes=cache_bytes, recall_for=recall_for)
 
     async def finish(
         self,
@@ -79,34 +92,59 @@ class Ledger:
             Unavailable: The database does not answer; nothing is stored.
         """
         tenant, request_id = finished.tenant, finished.answer.request_id
-        async with self.database.write() as connection:
-            await self.database.lock(connection, f"holdfast.requests.{request_id}")
-            totals = await self.attempts.totals(request_id, connection=connection)
-            reference = None if document is None else digest_of(document).reference
+        digested = None if document is None else digest_of(document)
+
+        def unit(connection: Connection) -> FinishedRequest:
+            totals = self.attempts.totals_in(connection, request_id)
+            reference = digested and digested.reference
             update = {"document": reference, "usage": totals.usage, "attempts": totals.attempts}
             stored = replace(finished, answer=finished.answer.model_copy(update=update))
-            if not await self.requests.finish(stored, connection=connection):
-                earlier = await self.requests.get(tenant, request_id, connection=connection)
+            if not self.requests.finish_in(connection, stored):
+                earlier = self.requests.get_in(connection, tenant, request_id)
                 if earlier is None:
                     raise InvalidInput(f"Request {request_id} is another tenant's.", field="request_id")
                 return earlier
-            if document is not None:
-                await self.contents.put(tenant, document, connection=connection)
+            if digested is not None:
+                self.contents.add(connection, tenant, [digested])
             if reuse is not None:
-                exact = ExactAnswer(reuse.content, reuse.passages, request_id)
-                await self.answers.store(
+                self.answers.store_in(
+                    connection,
                     tenant,
                     finished.plan_version,
                     reuse.masked_sha256,
-                    exact,
+                    ExactAnswer(reuse.content, reuse.passages, request_id, document=reference),
+                    input_sha256=reuse.input_sha256,
                     now=finished.finished_at,
-                    connection=connection,
                 )
             if forget_vault:
-                await self.vault.delete(tenant, request_id, connection=connection)
-        if document is not None:
-            self.contents.remember(tenant, (document,))
+                self.vault.delete_in(connection, tenant, request_id)
+            return stored
+
+        stored = await self.database.write(unit, [lock_of_request(request_id)])
+        if digested is not None and stored.answer.document == digested.reference:
+            self.contents.remember(tenant, [digested])
         return stored
+
+    async def usage(
+        self,
+        by: GroupBy,
+        *,
+        tenant: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> tuple[UsageLine, ...]:
+        """What was spent, by tenant, user, agent, model, day or deployment.
+
+        Args:
+            by: What one line is about.
+            tenant: Only this one's calls.
+            since: First day, UTC, by the opening of the call.
+            until: Last day, UTC, included.
+
+        Returns:
+            One line for each name, in the order of the names; what has no name comes last.
+        """
+        return await self.database.read(lambda reading: usage_by(reading, by, tenant=tenant, since=since, until=until))
 
     async def aclose(self) -> None:
         """Close the database."""

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
-from holdfast.contracts import Answer, Status
+from holdfast.contracts import Answer, ContentRef, Status
 from holdfast.ledger.database import Database
 from holdfast.ledger.schema import reference_of, reference_values, requests, usage_of, usage_values
 
@@ -25,6 +24,8 @@ class FinishedRequest:
     answer: Answer
     session: str | None = None
     tier: str = "standard"
+    input: ContentRef | None = None
+    """The question as it came."""
 
 
 class Requests:
@@ -38,6 +39,13 @@ class Requests:
         )
         newest_first = (requests.c.finished_at.desc(), requests.c.request_id.desc())
         self._list = select(requests).where(requests.c.tenant == bindparam("of_tenant")).order_by(*newest_first)
+        self._of_session = self._list.where(
+            requests.c.user == bindparam("of_user"),
+            requests.c.session == bindparam("of_session"),
+            requests.c.status == Status.COMPLETED.value,
+            requests.c.input_sha256.is_not(None),
+            requests.c.document_sha256.is_not(None),
+        )
         before = requests.alias("before")
         self._list_before = self._list.join(
             before, and_(before.c.tenant == requests.c.tenant, before.c.request_id == bindparam("before"))
@@ -51,12 +59,16 @@ class Requests:
             )
         )
 
-    async def finish(self, finished: FinishedRequest, *, connection: AsyncConnection | None = None) -> bool:
+    async def finish(self, finished: FinishedRequest) -> bool:
         """Store the final row. The first one stays: a request ends once.
 
         Returns:
             Whether this call stored it.
         """
+        return await self._database.write(lambda connection: self.finish_in(connection, finished))
+
+    def finish_in(self, connection: Connection, finished: FinishedRequest) -> bool:
+        """Inside a transaction: see `finish`."""
         answer = finished.answer
         row = {
             "request_id": answer.request_id,
@@ -77,17 +89,17 @@ class Requests:
             "decided_by": answer.decided_by,
             "submitted_at": finished.submitted_at,
             "finished_at": finished.finished_at,
+            **reference_values("input", finished.input),
         }
-        async with self._database.writing(connection) as writing:
-            return (await writing.execute(self._insert, row)).rowcount == 1
+        return connection.execute(self._insert, row).rowcount == 1
 
-    async def get(
-        self, tenant: str, request_id: str, *, connection: AsyncConnection | None = None
-    ) -> FinishedRequest | None:
+    async def get(self, tenant: str, request_id: str) -> FinishedRequest | None:
         """A request of the tenant, or `None` when it has not ended or is not the tenant's."""
-        async with self._database.reading(connection) as reading:
-            rows = await reading.execute(self._get, {"of_tenant": tenant, "of_request": request_id})
-        row = rows.one_or_none()
+        return await self._database.read(lambda reading: self.get_in(reading, tenant, request_id))
+
+    def get_in(self, connection: Connection, tenant: str, request_id: str) -> FinishedRequest | None:
+        """Inside a transaction: see `get`."""
+        row = connection.execute(self._get, {"of_tenant": tenant, "of_request": request_id}).one_or_none()
         return None if row is None else _finished(row)
 
     async def list(self, tenant: str, *, limit: int = 50, before: str | None = None) -> tuple[FinishedRequest, ...]:
@@ -100,9 +112,14 @@ class Requests:
         """
         statement = self._list if before is None else self._list_before
         key = {"of_tenant": tenant} | ({} if before is None else {"before": before})
-        async with self._database.read() as reading:
-            rows = await reading.execute(statement.limit(limit), key)
+        rows = await self._database.read(lambda reading: reading.execute(statement.limit(limit), key).all())
         return tuple(_finished(row) for row in rows)
+
+    async def of_session(self, tenant: str, user: str, session: str, *, limit: int) -> tuple[FinishedRequest, ...]:
+        """The latest completed requests of a user's session whose input and document are known, oldest first."""
+        key = {"of_tenant": tenant, "of_user": user, "of_session": session}
+        rows = await self._database.read(lambda reading: reading.execute(self._of_session.limit(limit), key).all())
+        return tuple(_finished(row) for row in reversed(rows))
 
 
 def _finished(row: Row[Any]) -> FinishedRequest:
@@ -115,6 +132,7 @@ def _finished(row: Row[Any]) -> FinishedRequest:
         finished_at=row.finished_at,
         session=row.session,
         tier=row.tier,
+        input=reference_of(row.input_sha256, row.input_size),
         answer=Answer(
             request_id=row.request_id,
             status=Status(row.status),

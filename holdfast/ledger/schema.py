@@ -1,7 +1,8 @@
 """The ledger's tables, and how the contracts' values are laid out in columns.
 
-Plain SQL types only, so that the same tables serve SQLite and PostgreSQL. Money is decimal text, summed in Python:
-SQLite has no decimal type, and a float would lose cents.
+Plain SQL types only, so that the same tables serve SQLite and PostgreSQL. Money on record is decimal text, summed in
+Python: SQLite has no decimal type, and a float would lose cents. Money that a database must add and compare, as budgets
+do, is whole numbers of `holdfast.spending.UNITS_PER_USD`. A change of a table is also a migration; see `migrations`.
 """
 
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -22,13 +24,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.types import TypeDecorator
 
 from holdfast.contracts import ContentRef, Usage
 
-SCHEMA_VERSION = 1
-"""Raised with every change of a table."""
+SCHEMA_VERSION = 4
+"""Raised with every change of a table; the number of the last migration."""
 
 
 class Money(TypeDecorator[Decimal]):
@@ -135,6 +138,18 @@ attempts = Table(
     Column("opened_at", Moment, nullable=False),
     Column("settled_at", Moment),
     Column("settlement_sha256", String(64)),
+    # For reports; empty in rows older than version 2 whose request had not ended.
+    Column("user", String(128)),
+    Column("session", String(128)),
+    Column("agent", String(64)),
+    Column("day", String(10)),
+    # Whether the usage was reported by the provider; otherwise it is the worst case.
+    Column("measured", Boolean),
+    # The budget counters that the hold stands in, as JSON, and what of it a person's permission covers.
+    Column("held_in", Text),
+    Column("extended_tokens", BigInteger),
+    Column("extended_cost", BigInteger),
+    Index("attempts_by_day", "tenant", "day"),
 )
 
 answers = Table(
@@ -149,6 +164,19 @@ answers = Table(
     Column("passages_size", Integer),
     Column("request_id", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
+    # The input as it came, and the document that answered it, for whoever repeats the very same request.
+    Column("input_sha256", String(64)),
+    Column("document_sha256", String(64)),
+    Column("document_size", Integer),
+    Index("answers_by_input", "tenant", "plan_version", "input_sha256"),
+    Index("answers_by_age", "created_at"),
+)
+
+answer_epochs = Table(
+    "answer_epochs",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("epoch", Integer, nullable=False),
 )
 
 requests = Table(
@@ -173,16 +201,86 @@ requests = Table(
     Column("decided_by", String(128)),
     Column("submitted_at", Moment, nullable=False),
     Column("finished_at", Moment, nullable=False),
+    Column("input_sha256", String(64)),
+    Column("input_size", Integer),
     Index("requests_by_tenant", "tenant", "finished_at", "request_id"),
+    Index("requests_by_session", "tenant", "session", "user", "finished_at"),
 )
 
-deployment_health = Table(
-    "deployment_health",
+budgets = Table(
+    "budgets",
     metadata,
-    Column("deployment", String(64), primary_key=True),
-    Column("consecutive_failures", Integer, nullable=False),
-    Column("down_until", Moment),
-    Column("reason", String(256)),
+    # A budget set anew after it was removed has another id, so that calls held in the old one leave it alone.
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("period", String(8), nullable=False),
+    Column("tokens", BigInteger),
+    Column("cost", BigInteger),
+    Column("at_limit", String(16), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("tenant", "kind", "name", "period", name="budgets_by_scope"),
+)
+
+budget_counters = Table(
+    "budget_counters",
+    metadata,
+    Column("budget_id", String(40), primary_key=True),
+    # The window as `holdfast.spending.Period.window` names it.
+    Column("window", String(10), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+)
+
+budget_extensions = Table(
+    "budget_extensions",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("approval", String(128), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("granted_by", String(128), nullable=False),
+    Column("granted_at", Moment, nullable=False),
+)
+
+credit_entries = Table(
+    "credit_entries",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("id", String(128), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    # What the entry does to the credit that is available: the entries of a tenant add up to it.
+    Column("change", BigInteger, nullable=False),
+    Column("attempt_id", String(80)),
+    Column("made_by", String(128)),
+    Column("made_at", Moment, nullable=False),
+)
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("attempt_id", String(80), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("deployment", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    # The call as JSON. Its texts are references, so it holds none of them.
+    Column("call", Text, nullable=False),
+    # Our name for one handing over of lines, which may have succeeded without our hearing of it.
+    Column("submission", String(40)),
+    Column("sends", Integer, nullable=False),
+    # The provider's name for the batch.
+    Column("batch_id", String(128)),
+    Column("queued_at", Moment, nullable=False),
+    Column("submitting_at", Moment),
+    Column("submitted_at", Moment),
+    Column("done_at", Moment),
+    Index("batch_lines_by_state", "deployment", "state", "queued_at"),
+    Index("batch_lines_by_request", "request_id", "turn"),
 )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from holdfast.errors import IdempotencyConflict
-from holdfast.ledger.contents import Contents
+from holdfast.ledger.contents import Contents, digest_of
 from holdfast.ledger.database import Database
 from holdfast.ledger.schema import submissions
 
@@ -49,28 +49,28 @@ class Submissions:
             IdempotencyConflict: The key was used with another body; nothing is stored.
             InvalidInput: A text is not valid Unicode.
         """
-        async with self._database.write() as connection:
-            inserted = await connection.execute(
-                self._insert,
-                {
-                    "tenant": tenant,
-                    "idempotency_key": key,
-                    "body_sha256": body_sha256,
-                    "request_id": request_id,
-                    "created_at": datetime.now(UTC),
-                },
-            )
-            if inserted.rowcount == 1:
-                await self._contents.put_many(tenant, texts, connection=connection)
-                claim = Claim(request_id, created=True)
-            else:
-                first = (await connection.execute(self._select, {"of_tenant": tenant, "key": key})).one()
-                if first.body_sha256 != body_sha256:
-                    raise IdempotencyConflict(
-                        f"The idempotency key was used for request {first.request_id} with a different body. "
-                        "Send the same body again, or use a new key."
-                    )
-                claim = Claim(first.request_id, created=False)
+        digested = [digest_of(text) for text in texts]
+        row = {
+            "tenant": tenant,
+            "idempotency_key": key,
+            "body_sha256": body_sha256,
+            "request_id": request_id,
+            "created_at": datetime.now(UTC),
+        }
+
+        def unit(connection: Connection) -> Claim:
+            if connection.execute(self._insert, row).rowcount == 1:
+                self._contents.add(connection, tenant, digested)
+                return Claim(request_id, created=True)
+            first = connection.execute(self._select, {"of_tenant": tenant, "key": key}).one()
+            if first.body_sha256 != body_sha256:
+                raise IdempotencyConflict(
+                    f"The idempotency key was used for request {first.request_id} with a different body. "
+                    "Send the same body again, or use a new key."
+                )
+            return Claim(first.request_id, created=False)
+
+        claim = await self._database.write(unit)
         if claim.created:
-            self._contents.remember(tenant, texts)
+            self._contents.remember(tenant, digested)
         return claim

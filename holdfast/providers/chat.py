@@ -1,17 +1,15 @@
-"""The OpenAI chat-completions shape: one request body out, chunks folded into one reply. Pure.
+"""The OpenAI chat-completions shape of a reply: chunks, or one whole object, folded into events. Pure.
 
-Source: OpenAI API reference, "Create chat completion" and "The chat completion chunk object".
+Source: OpenAI API reference, "The chat completion chunk object".
 """
 
-import re
-from collections.abc import Mapping
-from typing import Any, Literal
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from holdfast.contracts import FinishReason, Usage
-from holdfast.providers.protocol import Completed, ModelCall
-
-MaxTokensField = Literal["max_completion_tokens", "max_tokens"]
-"""How a server spells the reply limit: the first is OpenAI's name since 2024, the second the older one."""
+from holdfast.providers.pieces import MalformedChunk, ToolCallParts, WholeCharacters, count, mapping, text
+from holdfast.providers.protocol import Completed, TextDelta, ToolCallDelta
 
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
@@ -26,62 +24,10 @@ _FINISH_REASONS = {
 """Anything else that is not a failure counts as `stop`, so that a server's own word for it does no harm."""
 
 _FAILED_REASONS = frozenset({"error", "abort", "insufficient_system_resource"})
-"""Said by vLLM and other servers instead of an error: the reply is not whole."""
+"""Said by vLLM, OpenRouter and other servers instead of an error: the reply is not whole."""
 
 
-class MalformedChunk(Exception):
-    """A chunk that is not in the chat-completions shape."""
-
-
-def request_body(call: ModelCall, max_tokens_field: MaxTokensField) -> dict[str, Any]:
-    """The JSON body of `POST /chat/completions`, streamed, with usage at the end."""
-    body: dict[str, Any] = {
-        "model": call.model,
-        "messages": [{"role": message.role, "content": message.content} for message in call.messages],
-        max_tokens_field: call.max_output_tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if call.temperature is not None:
-        body["temperature"] = call.temperature
-    if call.seed is not None:
-        body["seed"] = call.seed
-    if call.output_schema is not None:
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {
-                "name": _schema_name(call.output_schema),
-                "schema": call.output_schema,
-                "strict": _may_be_strict(call.output_schema),
-            },
-        }
-    return body
-
-
-def _may_be_strict(schema: Any) -> bool:
-    """Whether a schema fits OpenAI's strict mode, which answers 400 to open objects and to optional properties.
-
-    Source: OpenAI, "Structured model outputs", supported schemas. What does not fit is sent as a hint; the reply is
-    validated either way.
-    """
-    if isinstance(schema, list):
-        return all(_may_be_strict(item) for item in schema)
-    if not isinstance(schema, dict):
-        return True
-    properties = schema.get("properties")
-    if isinstance(properties, dict) or schema.get("type") == "object":
-        required = schema.get("required", [])
-        closed = schema.get("additionalProperties") is False
-        if not closed or not isinstance(required, list) or set(properties or {}) - set(required):
-            return False
-    return all(_may_be_strict(value) for value in schema.values())
-
-
-def _schema_name(schema: Mapping[str, Any]) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(schema.get("title", "")))[:64].strip("_") or "reply"
-
-
-class Reply:
+class ChatReply:
     """A reply under construction.
 
     Args:
@@ -99,20 +45,36 @@ class Reply:
         """Whether any chunk carried something generated: text, refusal, reasoning or a tool call."""
         self.failed = False
         """Whether the server ended the reply with a reason that means failure."""
+        self.ended = False
+        """Whether the server said that nothing follows; this shape says it outside of the chunks."""
         self._finish_reason: FinishReason | None = None
         self._refused = False
-        self._half_character = ""
+        self._characters = WholeCharacters()
+        self._tool_calls = ToolCallParts()
+        self._confidence = _Confidence()
 
     @property
     def finished(self) -> bool:
         """Whether the server said why it stopped."""
         return self._finish_reason is not None
 
-    def add(self, chunk: Any) -> str:
+    def error_in(self, chunk: Any) -> Any | None:
+        """The error that a chunk is or carries, in a form `classify` reads; `None` when it is part of a reply."""
+        if isinstance(chunk, list):  # Gemini wraps errors, and nothing else, in an array
+            return chunk
+        if mapping(chunk).get("error"):
+            return chunk
+        choices = mapping(chunk).get("choices")
+        for choice in choices if isinstance(choices, list) else ():  # OpenRouter, when a provider behind it failed
+            if mapping(choice).get("error"):
+                return choice
+        return None
+
+    def add(self, chunk: Any) -> list[TextDelta | ToolCallDelta]:
         """Fold a chunk, or a whole `chat.completion` object, in.
 
         Returns:
-            The text it adds, possibly none. A refusal's words are text too.
+            What it adds, possibly nothing. A refusal's words are text too.
 
         Raises:
             MalformedChunk: The chunk has another shape.
@@ -123,73 +85,91 @@ class Reply:
         if not isinstance(choices, list) and "usage" not in chunk:
             raise MalformedChunk
         self.chunks += 1
-        if isinstance(model := chunk.get("model"), str) and model:
-            self.model = model
-        if isinstance(response_id := chunk.get("id"), str) and response_id:
-            self.response_id = response_id
+        self.model = text(chunk.get("model")) or self.model
+        self.response_id = text(chunk.get("id")) or self.response_id
         # Some servers repeat a running total on every chunk: the last one counts.
         self.usage = read_usage(chunk.get("usage")) or self.usage
-        return "".join(self._add_choice(choice) for choice in choices or () if _is_first(choice))
+        return [event for choice in choices or () if _is_first(choice) for event in self._add_choice(choice)]
 
     def completed(self) -> Completed:
         """The reply's end as the caller sees it."""
         reason = self._finish_reason or FinishReason.STOP
+        calls = self._tool_calls.whole()
         if self._refused and reason in (FinishReason.STOP, FinishReason.CONTENT_FILTER):
             reason = FinishReason.REFUSAL
-        return Completed(reason, self.model, self.response_id, self.usage)
+        elif calls and reason is FinishReason.STOP:  # after a forced call OpenAI, and some servers always, say `stop`
+            reason = FinishReason.TOOL_CALLS
+        return Completed(reason, self.model, self.response_id, self.usage, calls, self._confidence.mean())
 
-    def _add_choice(self, choice: Mapping[str, Any]) -> str:
+    def _add_choice(self, choice: Mapping[str, Any]) -> Iterator[TextDelta | ToolCallDelta]:
         delta = choice.get("delta") or choice.get("message") or {}
         if not isinstance(delta, Mapping):
             raise MalformedChunk
         if any(value for name, value in delta.items() if name != "role"):
             self.tokens_begun = True
-        refusal = delta.get("refusal")
-        if isinstance(refusal, str) and refusal:
-            self._refused = True
-        else:
-            refusal = ""
-        if isinstance(reason := choice.get("finish_reason"), str) and reason:
-            self.failed = reason.lower() in _FAILED_REASONS
-            self._finish_reason = _FINISH_REASONS.get(reason.lower(), FinishReason.STOP)
-        return self._whole_characters(_content(delta.get("content")) + refusal)
+        refusal = text(delta.get("refusal"))
+        self._refused = self._refused or bool(refusal)
+        if reason := text(choice.get("finish_reason")).lower():
+            self.failed = reason in _FAILED_REASONS
+            self._finish_reason = _FINISH_REASONS.get(reason, FinishReason.STOP)
+        self._confidence.add(mapping(choice.get("logprobs")).get("content"))
+        if shown := self._characters.add(_content(delta.get("content")) + refusal):
+            yield TextDelta(shown)
+        calls = delta.get("tool_calls") or ()
+        if not isinstance(calls, list | tuple):
+            raise MalformedChunk
+        whole = "message" in choice and "delta" not in choice
+        for position, part in enumerate(calls):
+            if not isinstance(part, Mapping):
+                raise MalformedChunk
+            function = mapping(part.get("function"))
+            yield self._tool_calls.add(
+                position if whole else count(part.get("index")),
+                text(part.get("id")),
+                text(function.get("name")),
+                text(function.get("arguments")),
+            )
 
-    def _whole_characters(self, text: str) -> str:
-        """Text without lone surrogates, which JSON escapes can smuggle in and UTF-8 cannot write.
 
-        A pair that was cut between two chunks is put together again.
-        """
-        text = self._half_character + text
-        self._half_character = ""
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half_character = text[:-1], text[-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+class _Confidence:
+    """Geometric mean of token probabilities: `exp` of the mean log probability."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._tokens = 0
+
+    def add(self, tokens: Any) -> None:
+        for token in tokens if isinstance(tokens, list) else ():
+            value = mapping(token).get("logprob")
+            if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
+                self._sum += min(0.0, value)
+                self._tokens += 1
+
+    def mean(self) -> float | None:
+        return math.exp(self._sum / self._tokens) if self._tokens else None
 
 
 def read_usage(value: Any) -> Usage | None:
     """Token counts in disjoint classes; `None` when absent or not counts.
 
-    OpenAI counts cached tokens inside `prompt_tokens`. `cost_usd` is `None`: an adapter knows no prices.
+    OpenAI counts cached and cache-written tokens inside `prompt_tokens`, and reasoning inside `completion_tokens`.
+    Gemini leaves reasoning out of the latter and shows it in the total only, so a larger total is believed. `cost_usd`
+    is `None`: an adapter knows no prices.
     """
-    if not isinstance(value, Mapping):
-        return None
-    prompt, output = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens", 0))
-    details = value.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0
-    written = _count(details.get("cache_write_tokens")) if isinstance(details, Mapping) else 0
+    usage = mapping(value)
+    prompt, output = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens", 0))
     if prompt is None or output is None:
         return None
+    details = mapping(usage.get("prompt_tokens_details"))
+    cached = count(details.get("cached_tokens")) or 0
+    written = count(details.get("cache_write_tokens")) or 0
     return Usage(
-        input_tokens=max(0, prompt - (cached or 0) - (written or 0)),
-        cache_read_tokens=cached or 0,
-        cache_write_tokens=written or 0,
-        output_tokens=output,
+        input_tokens=max(0, prompt - cached - written),
+        cache_read_tokens=cached,
+        cache_write_tokens=written,
+        output_tokens=max(output, (count(usage.get("total_tokens")) or 0) - prompt),
         cost_usd=None,
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _is_first(choice: Any) -> bool:
@@ -204,4 +184,4 @@ def _content(value: Any) -> str:
         return "".join(
             str(part.get("text", "")) for part in value if isinstance(part, Mapping) and part.get("type") == "text"
         )
-    return value if isinstance(value, str) else ""
+    return text(value)

@@ -1,4 +1,4 @@
-"""The wire: one POST, a stream of events back. The only module of the library that knows httpx.
+"""The wire: one request, an answer that is read as it comes. The only module of the library that knows httpx.
 
 It never repeats a request and never follows a redirect: whoever pays decides about that. Proxies and certificate files
 are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`), as companies need; cookies are not kept.
@@ -10,9 +10,10 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -61,10 +62,21 @@ class TransportFailure(Exception):
         self.after_first_byte = after_first_byte
 
 
-class EventResponse:
-    """An answer whose body is still under way. Made by `HttpStream.stream_events`."""
+@dataclass(frozen=True)
+class Upload:
+    """A file to send in a form, beside the form's other fields."""
 
-    def __init__(self, response: httpx.Response, timeouts: Timeouts, *, dispatched_at: float, deadline: float) -> None:
+    filename: str
+    content: bytes
+    fields: Mapping[str, str]
+
+
+class EventResponse:
+    """An answer whose body is still under way. Made by `HttpStream`."""
+
+    def __init__(
+        self, response: httpx.Response, timeouts: Timeouts, *, dispatched_at: float, deadline: float, max_bytes: int
+    ) -> None:
         self.status = response.status_code
         """HTTP status."""
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.multi_items()}
@@ -73,6 +85,7 @@ class EventResponse:
         self._between = timeouts.between_tokens.total_seconds()
         self._first_token_by: float | None = dispatched_at + timeouts.first_token.total_seconds()
         self._deadline = deadline
+        self._max_bytes = max_bytes
         self._received = 0
 
     def tokens_begun(self) -> None:
@@ -116,6 +129,24 @@ class EventResponse:
             body += chunk
         return bytes(body[:limit])
 
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """The body's lines that are not empty, as with JSONL.
+
+        Raises:
+            TransportFailure: The body broke off, fell silent, or passed a size bound.
+        """
+        partial = b""
+        chunk: bytes | None = b""
+        while chunk is not None:
+            silent_from = asyncio.get_running_loop().time()
+            chunk = await self._next_chunk(silent_from + self._between)
+            *lines, partial = (partial + (b"\n" if chunk is None else chunk)).split(b"\n")
+            if len(partial) > MAX_RESPONSE_BYTES:
+                raise self._failure("too_large")
+            for line in lines:
+                if line.strip():
+                    yield line
+
     async def drain(self) -> None:
         """Read what little should be left, so that the connection can serve another call."""
         try:
@@ -140,7 +171,7 @@ class EventResponse:
             raise self._failure(_kind_of(error)) from None
         if chunk is not None:
             self._received += len(chunk)
-            if self._received > MAX_RESPONSE_BYTES:
+            if self._received > self._max_bytes:
                 raise self._failure("too_large")
         return chunk
 
@@ -150,7 +181,7 @@ class EventResponse:
 
 
 class HttpStream:
-    """A pool of connections that posts JSON and streams the answer. One serves every provider of a process.
+    """A pool of connections that sends requests and streams the answers. One serves every provider of a process.
 
     Args:
         max_connections: Calls in flight at once; further ones wait for `Timeouts.connect`, then fail unsent.
@@ -186,7 +217,33 @@ class HttpStream:
     async def stream_events(
         self, url: str, *, headers: Mapping[str, str], body: Mapping[str, Any], timeouts: Timeouts
     ) -> AsyncIterator[EventResponse]:
-        """Post `body` as JSON; leaving the context closes the connection unless the answer was read to its end.
+        """Post `body` as JSON and read events; see `request`."""
+        accepted = {"Accept": "text/event-stream, application/json", **headers}
+        async with self.request("POST", url, headers=accepted, body=body, timeouts=timeouts) as response:
+            yield response
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: Literal["GET", "POST"],
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        upload: Upload | None = None,
+        timeouts: Timeouts,
+        max_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> AsyncIterator[EventResponse]:
+        """Send one request; leaving the context closes the connection unless the answer was read to its end.
+
+        Args:
+            method: `GET` sends no body.
+            url: Whole address.
+            headers: Beside those that the body demands.
+            body: Sent as JSON.
+            upload: Sent as a form instead.
+            timeouts: `first_token` bounds the wait for the answer's head.
+            max_bytes: Largest answer accepted.
 
         Raises:
             TransportFailure: No answer came. Reading the answer raises it too.
@@ -209,16 +266,18 @@ class HttpStream:
 
         try:
             request = self._client.build_request(
-                "POST",
+                method,
                 url,
                 headers={
-                    "Content-Type": "application/json",
-                    "Accept": "text/event-stream, application/json",
+                    **({} if body is None else {"Content-Type": "application/json"}),
+                    "Accept": "application/json",
                     "Accept-Encoding": "identity",
                     **headers,
                 },
                 # A lone surrogate has no UTF-8 form; it becomes "?" rather than an exception that quotes the prompt.
-                content=json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace"),
+                content=None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
+                data=None if upload is None else dict(upload.fields),
+                files=None if upload is None else {"file": (upload.filename, upload.content)},
                 timeout=httpx.Timeout(None, connect=connect, pool=connect),
                 extensions={"trace": on_trace},
             )
@@ -237,6 +296,7 @@ class HttpStream:
             timeouts,
             dispatched_at=loop.time() if dispatched_at is None else dispatched_at,
             deadline=deadline,
+            max_bytes=max_bytes,
         )
         try:
             yield events

@@ -1,7 +1,25 @@
-"""OpenTelemetry: spans from the gateway to the model call, off until an endpoint is configured."""
+"""OpenTelemetry: spans from the gateway to the model call, and metrics of deployments, requests and the edge.
 
-from holdfast.telemetry.genai import Names, names_of
-from holdfast.telemetry.model_span import ModelSpan
+Spans are off until an endpoint is configured. Workflows import nothing of this: what replays must not record.
+"""
+
+from holdfast.telemetry.genai import Names, names_of, provider_name
+from holdfast.telemetry.metrics import BreakerCondition, HeldBack, Metrics
+from holdfast.telemetry.metrics_export import METRICS_CONTENT_TYPE, RunningMetrics, start_metrics
+from holdfast.telemetry.model_span import LiveSpan, ModelSpan
 from holdfast.telemetry.tracing import start_tracing
 
-__all__ = ["ModelSpan", "Names", "names_of", "start_tracing"]
+__all__ = [
+    "METRICS_CONTENT_TYPE",
+    "BreakerCondition",
+    "HeldBack",
+    "LiveSpan",
+    "Metrics",
+    "ModelSpan",
+    "Names",
+    "RunningMetrics",
+    "names_of",
+    "provider_name",
+    "start_metrics",
+    "start_tracing",
+]

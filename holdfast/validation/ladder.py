@@ -48,6 +48,7 @@ class Validator:
         finish_reason: FinishReason,
         output_schema: dict[str, Any] | None,
         passages: Sequence[Passage] | None,
+        chat: bool = False,
     ) -> Verdict:
         """Check one reply.
 
@@ -60,6 +61,7 @@ class Validator:
             passages: What the model was shown, `[1]` first; only free text is searched for citations, since in JSON a
                 bracketed number is data. `None` means this agent does not retrieve, so bracketed numbers mean nothing;
                 empty means nothing was found, so a marker cites what does not exist.
+            chat: Whether a cut-off text, or a call of the client's tools, is a reply, as chat clients expect.
 
         Returns:
             The verdict, with at most `MAX_VIOLATIONS` violations, none of which repeats a long piece of the reply.
@@ -67,6 +69,10 @@ class Validator:
         Raises:
             ValueError: The schema is not usable; `check_schema` tells why.
         """
+        if chat and finish_reason is FinishReason.TOOL_CALLS:
+            return Verdict(ok=True, text=output, rung="as_is")
+        if chat and finish_reason is FinishReason.LENGTH and output_schema is None and output.strip():
+            return Verdict(ok=True, text=output.strip(), rung="as_is")
         if finish_reason in _STOPPED:
             return _invalid(output, [Violation(path="", message=_STOPPED[finish_reason])])
         if output_schema is None:

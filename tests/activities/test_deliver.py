@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from temporalio.testing import ActivityEnvironment
 
 from activities.deliver import Deliver, _restored_json
-from holdfast.calls import PASSAGES
 from holdfast.configuration import reference
 from holdfast.contracts import AnswerDocument, Delivered, DeliverInput, Limits, Passage, Plan, Request, Status
 from holdfast.errors import ContentMissing
 from holdfast.ledger import Ledger
+from holdfast.preparation import PASSAGES
+from holdfast.relay import MemoryRelay
 
 TENANT = "acme"
 TEXT = reference("x")
@@ -50,7 +51,7 @@ async def delivered(running: ActivityEnvironment, ledger: Ledger, text: str, **c
         "masked": reference("the question"),
         **changes,
     }
-    return await running.run(Deliver(ledger).deliver, DeliverInput.model_validate(fields))
+    return await running.run(Deliver(ledger, MemoryRelay()).deliver, DeliverInput.model_validate(fields))
 
 
 async def read(ledger: Ledger, result: Delivered) -> AnswerDocument:

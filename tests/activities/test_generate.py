@@ -2,17 +2,17 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
-from activities.generate import LONGEST_RETRY_DELAY, Generate
+from activities.generate import LONGEST_RETRY_DELAY, PATIENCE, Generate
 from holdfast.calls import Meter, ModelCaller
-from holdfast.contracts import ContentRef, FinishReason, Generated, GenerateInput, Limits, Usage
-from holdfast.errors import LimitExceeded, Outcome, ProviderError
+from holdfast.contracts import AtLimit, ContentRef, FinishReason, Generated, GenerateInput, Limits, Usage
+from holdfast.errors import BudgetExceeded, LimitExceeded, Outcome, ProviderError, Throttled
 
 TEXT = ContentRef(sha256="0" * 64, size=1)
 REPLY = Generated(output=TEXT, finish_reason=FinishReason.STOP, model="m", usage=Usage(), spent=Usage(), attempts=1)
@@ -20,7 +20,7 @@ SHORT = timedelta(seconds=2)
 LONG = LONGEST_RETRY_DELAY + timedelta(seconds=1)
 
 
-def given(*, last_resort: bool) -> GenerateInput:
+def given(*, last_resort: bool, tries: int = 0) -> GenerateInput:
     """One model call."""
     return GenerateInput(
         request_id="req_00000001",
@@ -31,6 +31,7 @@ def given(*, last_resort: bool) -> GenerateInput:
         instructions=TEXT,
         limits=Limits(),
         last_resort=last_resort,
+        tries=tries,
     )
 
 
@@ -42,10 +43,15 @@ class Caller:
         self._hangs = hangs
         self.called = asyncio.Event()
         self.cancelled = False
+        self.renewed = 0
+
+    async def renew(self, meter: Meter) -> None:
+        """Keep what the call holds."""
+        self.renewed += 1
 
     async def call(self, given: GenerateInput, meter: Meter) -> Generated:
         """Answer."""
-        meter.attempt_id, meter.characters = "att_1", 42
+        meter.attempt_id, meter.tokens, meter.tries = "att_1", 42, 2
         self.called.set()
         if self._hangs:
             try:
@@ -58,11 +64,11 @@ class Caller:
         return REPLY
 
 
-async def failure(error: Exception, *, last_resort: bool) -> ApplicationError:
+async def failure(error: Exception, *, last_resort: bool, tries: int = 0) -> ApplicationError:
     """What the engine is told."""
     step = Generate(cast(ModelCaller, Caller(error)))
     with pytest.raises(ApplicationError) as told:
-        await ActivityEnvironment().run(step.generate, given(last_resort=last_resort))
+        await ActivityEnvironment().run(step.generate, given(last_resort=last_resort, tries=tries))
     assert told.value.__cause__ is None
     assert told.value.__suppress_context__
     return told.value
@@ -77,6 +83,8 @@ async def failure(error: Exception, *, last_resort: bool) -> ApplicationError:
         (Outcome.RATE_LIMITED, LONGEST_RETRY_DELAY, True, True),
         (Outcome.RATE_LIMITED, SHORT, False, False),
         (Outcome.OVERLOADED, SHORT, False, True),
+        (Outcome.OVERLOADED, PATIENCE + SHORT, False, False),
+        (Outcome.OVERLOADED, PATIENCE + SHORT, True, True),
         (Outcome.OVERLOADED, LONG, True, False),
         (Outcome.NOT_SENT, None, False, True),
         (Outcome.UNKNOWN, None, False, True),
@@ -97,6 +105,54 @@ async def test_an_outcome_says_whether_and_when_the_call_is_repeated_here(
     assert told.non_retryable is not repeated
     assert told.next_retry_delay == (wait if repeated else None)
     assert list(told.details) == ([] if wait is None else [wait.total_seconds()]), "the workflow reads the wait there"
+
+
+@pytest.mark.parametrize(("tries", "repeated"), [(0, True), (3, True), (2, False)])
+async def test_a_deployment_is_given_up_after_its_tries(tries: int, repeated: bool) -> None:
+    told = await failure(ProviderError("It failed.", outcome=Outcome.OVERLOADED), last_resort=False, tries=tries)
+    assert told.non_retryable is not repeated
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "repeated"),
+    [
+        (Outcome.OVERLOADED, False, False),
+        (Outcome.UNKNOWN, False, False),
+        (Outcome.INVALID_REQUEST, True, False),
+        (Outcome.BILLING, True, False),
+        (Outcome.OVERLOADED, None, True),
+    ],
+)
+async def test_what_the_provider_says_of_a_repetition_counts(
+    outcome: Outcome, said: bool | None, repeated: bool
+) -> None:
+    told = await failure(ProviderError("It failed.", outcome=outcome, should_retry=said), last_resort=True)
+    assert told.non_retryable is not repeated
+
+
+@pytest.mark.parametrize(
+    ("wait", "last_resort", "here"), [(SHORT, True, True), (SHORT, False, False), (LONG, True, False)]
+)
+async def test_a_call_without_room_comes_back_when_it_is_its_turn(
+    wait: timedelta, last_resort: bool, here: bool
+) -> None:
+    told = await failure(Throttled("No room.", wait=wait, by="tokens"), last_resort=last_resort)
+    assert told.type == "Throttled"
+    assert told.non_retryable is not here
+    assert told.next_retry_delay == (wait if here else None)
+    assert list(told.details) == [wait.total_seconds()]
+    assert told.category is ApplicationErrorCategory.BENIGN, "waiting is no crash"
+
+
+async def test_a_budgets_refusal_says_what_the_budget_wants_done() -> None:
+    resets = datetime(2026, 4, 1, tzinfo=UTC)
+    error = BudgetExceeded(
+        "Over.", limit="tokens", bound="1", needed="2", scope="user ann", action=AtLimit.QUEUE, resets_at=resets
+    )
+    told = await failure(error, last_resort=True)
+    assert told.type == "BudgetExceeded"
+    assert told.non_retryable
+    assert list(told.details) == ["queue", resets.isoformat()]
 
 
 async def test_other_errors_are_left_to_the_interceptor() -> None:
@@ -123,10 +179,11 @@ async def test_a_call_beats_with_what_it_has_and_ends_when_it_is_cancelled() -> 
     )
     async with asyncio.timeout(30):
         for _ in range(2):
-            assert await beats.get() == ({"attempt": "att_1", "characters": 42},)
+            assert await beats.get() == ({"attempt": "att_1", "tokens": 42},)
         environment.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+    assert caller.renewed, "a call under way keeps its slot"
     assert caller.cancelled, "the connection to the provider must be closed"
 
 

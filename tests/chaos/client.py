@@ -19,6 +19,7 @@ class Client:
     question: str
     key: str
     limits: Mapping[str, Any] = field(default_factory=dict)
+    batch: bool = False
     request_id: str = ""
     """Known once the request is accepted."""
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,7 +51,8 @@ class Client:
 
     async def submit(self) -> dict[str, Any]:
         """Post the request, always under the same key."""
-        body = {"agent": self.agent, "input": self.question, "limits": self.limits}
+        body: dict[str, Any] = {"agent": self.agent, "input": self.question, "limits": self.limits}
+        body |= {"batch": True} if self.batch else {}
         return await self._insist("POST", "/v1/requests", body, key=self.key)
 
     async def _approve(self, content_sha256: str) -> None:

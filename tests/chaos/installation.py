@@ -6,7 +6,7 @@ The simulated model runs in the test's process, because it is not Holdfast's, an
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ within = "4h"
 
 AGENTS = {
     f"{name}{twin}": _AGENT % (deployment, recall)
-    for name, deployment in (("librarian", "sim"), ("secretary", "spare"))
+    for name, deployment in (("librarian", "sim"), ("secretary", "spare"), ("nightly", "bulk"))
     for twin, recall in (("", "true"), ("-undisturbed", "false"))
 }
 """Each walks through every step. The undisturbed twins neither use nor leave answers to be recalled."""
@@ -64,6 +64,11 @@ port = {port}
 
 [ledger]
 url = "{ledger}"
+
+[batch]
+collect = "200ms"
+poll = "1s"
+lost_after = "2s"
 
 [knowledge]
 path = "{directory}/knowledge"
@@ -195,13 +200,22 @@ class Installation:
         return [
             entry
             for entry in self.simulator.bill()["entries"]
-            if str(entry["client_request_id"]).rpartition(".")[0] == request_id
+            if str(entry["client_request_id"]).replace("-", ".").rpartition(".")[0] == request_id
         ]
 
 
 @asynccontextmanager
-async def open_installation(directory: Path) -> AsyncIterator[Installation]:
-    """Start every room, teach it the documents, and end every process at last."""
+async def open_installation(
+    directory: Path, *, agents: Mapping[str, str] = AGENTS, models: Profile = MODELS, settings_too: str = ""
+) -> AsyncIterator[Installation]:
+    """Start every room, teach it the documents, and end every process at last.
+
+    Args:
+        directory: Where everything is.
+        agents: By name.
+        models: What the simulated models do.
+        settings_too: More sections for the settings file.
+    """
     settings, plan, ledger_url = (
         directory / "holdfast.toml",
         directory / "kill.plan",
@@ -211,16 +225,17 @@ async def open_installation(directory: Path) -> AsyncIterator[Installation]:
         server = await stack.enter_async_context(
             TemporalServer(port=0, ui=False, database=directory / "temporal.db", log=directory / "temporal.log")
         )
-        simulator = await stack.enter_async_context(Simulator(profile=MODELS))
+        simulator = await stack.enter_async_context(Simulator(profile=models))
         port = _free_port()
         settings.write_text(
             SETTINGS.format(
-                config=write_config(directory, simulator.url, AGENTS),
+                config=write_config(directory, simulator.url, agents),
                 address=server.address,
                 port=port,
                 ledger=ledger_url,
                 directory=directory,
             )
+            + settings_too
         )
         worker = Mortal("worker", settings, plan, directory / "worker.log")
         stack.push_async_callback(worker.aclose)

@@ -28,14 +28,16 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 import worker
 from cli.main import run as run_command
 from gateway.engine import Engine
+from holdfast.batch_results import Results
 from holdfast.guards import Sanitizer
 from holdfast.knowledge import Knowledge
 from holdfast.ledger import Ledger
 from holdfast.ledger.answers import Answers
 from holdfast.ledger.attempts import Attempts
-from holdfast.ledger.health import Health
+from holdfast.ledger.batch_lines import BatchLines
+from holdfast.ledger.budgets import Budgets
 from holdfast.ledger.submissions import Submissions
-from holdfast.providers import ModelCall, OpenAICompatible, TextDelta
+from holdfast.providers import ModelCall, OpenAIBatches, OpenAICompatible, TextDelta
 from holdfast.providers.protocol import ModelEvent
 from holdfast.tokens import encoding
 from holdfast.validation import Validator
@@ -50,11 +52,16 @@ BEFORE: tuple[tuple[type, str, str], ...] = (
 """Methods at whose beginning a point lies."""
 
 AFTER: tuple[tuple[type, str, str], ...] = (
-    (Sanitizer, "sanitize", "sanitize:inside"),
+    (Sanitizer, "sanitize_all", "sanitize:inside"),
     (Answers, "recall", "recall:inside"),
     (Knowledge, "retrieve", "retrieve:inside"),
-    (Health, "down", "route:inside"),
+    (Budgets, "left", "route:inside"),
     (Attempts, "open", "generate:opened"),
+    (BatchLines, "begin", "batch:begun"),
+    (OpenAIBatches, "submit", "batch:accepted"),
+    (BatchLines, "sent", "batch:sent"),
+    (Results, "_replied", "batch:settled"),
+    (BatchLines, "done", "batch:done"),
     (Attempts, "settle", "generate:settled"),
     (Validator, "check", "validate:inside"),
     (ApprovalDesk, "open", "approve:opening"),

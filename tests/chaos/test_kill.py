@@ -34,6 +34,11 @@ class Case:
     agent: str = "librarian"
     question: str = "What holds a ship fast in a storm?"
 
+    @property
+    def batch(self) -> bool:
+        """Whether the call goes through a batch."""
+        return self.agent == "nightly"
+
 
 CASES = (
     *(Case((f"{step}:{side}",)) for step in STEPS for side in ("before", "after")),
@@ -67,6 +72,17 @@ CASES = (
     Case(("server:generating",), attempts=None, calls=None),
     Case(("server:waiting",)),
     Case(("server:decided",)),
+    *(
+        Case((f"{step}:{side}",), agent="nightly")
+        for step in ("enqueue", "submit_batch", "collect_batches")
+        for side in ("before", "after")
+    ),
+    Case(("batch:begun",), agent="nightly", attempts=2, calls=1),
+    Case(("batch:accepted",), agent="nightly"),
+    Case(("batch:sent",), agent="nightly"),
+    Case(("batch:settled",), agent="nightly"),
+    Case(("batch:done",), agent="nightly"),
+    Case(("batch:begun", "batch:accepted", "batch:settled"), agent="nightly", attempts=2, calls=1),
 )
 
 
@@ -78,7 +94,7 @@ async def test_after_a_kill_the_request_completes_with_the_same_answer_and_every
     question = f"{case.question} ({name})"
     async with asyncio.timeout(PATIENCE_SECONDS):
         undisturbed = await _undisturbed(installation, case.agent, question, name)
-        client = Client(installation.http, case.agent, question, name)
+        client = Client(installation.http, case.agent, question, name, batch=case.batch)
         reply = await _disturbed(installation, client, case.points)
         assert reply["status"] == "completed", reply
         for field in ("answer", "content_sha256", "decided_by", "deployment", "recalled"):
@@ -102,7 +118,8 @@ async def test_a_worker_that_keeps_dying_in_the_call_never_goes_past_the_attempt
     async with asyncio.timeout(PATIENCE_SECONDS):
         client = Client(installation.http, "librarian", "What kills a worker?", "limit", limits={"attempts": 2})
         reply = await _disturbed(installation, client, ("generate:streaming", "generate:streaming"))
-        assert reply["status"] == "failed", reply
+        assert reply["status"] == "denied", reply
+        assert "limits.attempts" in reply["reason"]
         assert await assert_every_call_is_on_record(installation, client.request_id) == (2, 2)
         assert reply["attempts"] == 2
 
@@ -137,6 +154,6 @@ async def assert_every_call_is_on_record(installation: Installation, request_id:
     recorded = {attempt.attempt_id: attempt for attempt in await installation.ledger.attempts.list(request_id)}
     assert len(bill) <= len(recorded)
     for entry in bill:
-        attempt = recorded.pop(entry["client_request_id"])
+        attempt = recorded.pop(entry["client_request_id"].replace("-", "."))
         assert entry["prompt_tokens"] + entry["completion_tokens"] <= attempt.usage.total_tokens
     return len(bill) + len(recorded), len(bill)

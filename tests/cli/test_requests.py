@@ -193,10 +193,11 @@ def test_no_requests_says_how_to_make_one(gateway: ScriptedGateway, capsys: pyte
 
 
 def test_show_tells_at_which_step_a_request_is(gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]) -> None:
-    progress = {"step": "generate", "attempts": 2}
+    events = [{"summary": "bulk: the first choice"}, {"summary": "in a batch of bulk, sent 12:03"}]
+    progress = {"step": "generate", "attempts": 2, "events": events}
     gateway.on(f"GET {REQUEST}", (200, request_document(Status.RUNNING) | {"progress": progress}))
     assert execute(["requests", "show", REQUEST_ID]) == 0
-    assert "At step generate, 2 model calls so far." in capsys.readouterr().out
+    assert "At step generate, 2 model calls so far.\nLast: in a batch of bulk, sent 12:03.\n" in capsys.readouterr().out
     assert gateway.calls[0].query == {"progress": "true"}
 
 

@@ -8,16 +8,25 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer.main
 from typer.core import TyperGroup
 
 from cli.main import app
-from holdfast.configuration import AgentFile, ApprovalSettings, Deployment, LimitSettings, load_configuration
-from holdfast.contracts import Guards, Status
+from holdfast.configuration import (
+    AgentFile,
+    ApprovalSettings,
+    EscalationSettings,
+    FallbackSettings,
+    LimitSettings,
+    load_configuration,
+)
+from holdfast.contracts import AtLimit, Guards, Status, Strategy
+from holdfast.deployments import Deployment, ProviderName
 from holdfast.errors import Outcome
+from holdfast.routing.intents import Intent
 from holdfast.settings import Section, Settings
 from simulator.behaviour import Kind
 from simulator.program import Profile
@@ -117,13 +126,23 @@ def test_the_agent_of_the_readme_asks_ann_or_bob_and_has_a_ceiling(tmp_path: Pat
 
 
 def test_documented_keys_are_exactly_those_that_exist() -> None:
-    assert names_in_tables("agents.md", "## Keys") == set(AgentFile.model_fields) - {"approval", "limits", "guards"}
+    tables = {"approval", "limits", "guards", "fallbacks", "escalation", "intents", "budget_approval"}
+    assert names_in_tables("agents.md", "## Keys") == set(AgentFile.model_fields) - tables
     assert names_in_tables("agents.md", "`[approval]`") == set(ApprovalSettings.model_fields)
     assert names_in_tables("agents.md", "`[limits]`") == set(LimitSettings.model_fields)
     assert names_in_tables("agents.md", "`[guards]`") == set(Guards.model_fields)
+    assert names_in_tables("agents.md", "`[fallbacks]`") == set(FallbackSettings.model_fields)
+    assert names_in_tables("agents.md", "`[escalation]`") == set(EscalationSettings.model_fields)
+    assert names_in_tables("agents.md", "`[[intents]]`") == set(Intent.model_fields)
     timeouts = {f"timeouts.{name}" for name in ("connect", "first_token", "between_tokens", "total")}
     assert names_in_tables("models.md", "## Keys") == set(Deployment.model_fields) - {"timeouts"} | timeouts
     assert names_in_tables("operations.md", "| setting |") == set(all_settings())
+
+
+def test_documented_providers_strategies_and_actions_are_exactly_those_that_exist() -> None:
+    assert names_in_tables("models.md", "## Providers") == set(get_args(ProviderName))
+    assert names_in_tables("routing.md", "## Strategies") == set(get_args(Strategy))
+    assert names_in_tables("budgets.md", "## At the limit") == set(AtLimit)
 
 
 def test_documented_outcomes_statuses_and_kinds_are_exactly_those_that_exist() -> None:

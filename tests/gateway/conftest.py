@@ -1,4 +1,7 @@
-"""A gateway over a real ledger, with two agents: `docs`, whose answers `bob` approves, and `writer`, with limits."""
+"""A gateway over a real ledger, with three agents.
+
+`bob` approves the answers of `docs`, `writer` has limits, `form` answers in JSON.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,13 +34,21 @@ prompt = "prompt.md"
 tokens = 1000
 cost_usd = "0.50"
 """,
+    "form": """
+deployments = ["extractive"]
+prompt = "prompt.md"
+output_schema = "form.json"
+""",
 }
+
+SCHEMA = '{"type": "object", "properties": {"mail": {"type": "string"}, "sum": {"type": "number", "minimum": 0.5}}}'
 
 
 @pytest.fixture
 def configuration(tmp_path: Path) -> Configuration:
-    for name in ("agents", "prompts"):
+    for name in ("agents", "prompts", "schemas"):
         (tmp_path / name).mkdir()
+    (tmp_path / "schemas" / "form.json").write_text(SCHEMA)
     (tmp_path / "models.toml").write_text(MODELS)
     (tmp_path / "prompts" / "prompt.md").write_text("Answer briefly.")
     for name, text in AGENTS.items():

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,10 +12,47 @@ import httpx
 from gateway.app import create_app
 from gateway.execution import Execution, Ingestion
 from holdfast.configuration import Configuration
-from holdfast.contracts import Decision, DecisionReceipt, Ingested, IngestRun, Progress, Request, Status
+from holdfast.contracts import (
+    Approval,
+    Decision,
+    DecisionReceipt,
+    Event,
+    EventKind,
+    Ingested,
+    IngestRun,
+    Progress,
+    Request,
+    Status,
+    Usage,
+)
 from holdfast.errors import DecisionRefused
 from holdfast.ledger import Ledger
+from holdfast.relay import MemoryRelay
 from holdfast.settings import GatewaySettings, Settings
+
+
+@dataclass
+class RecordedRun:
+    """A run that goes where the test sends it."""
+
+    events: list[Event] = field(default_factory=list)
+    approval: Approval | None = None
+    ended: bool = False
+    broken: Exception | None = None
+    asked: int = 0
+    """How often its run sheet was read."""
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, kind: EventKind, name: str, summary: str = "") -> None:
+        """Add a line to the run sheet."""
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        self.events.append(Event(sequence=len(self.events) + 1, kind=kind, name=name, summary=summary, at=at))
+        self.moved.set()
+
+    def end(self) -> None:
+        """Let the run end."""
+        self.ended = True
+        self.moved.set()
 
 
 @dataclass
@@ -32,8 +69,12 @@ class RecordedEngine:
     becomes: Callable[[Execution], Execution] = field(default=lambda execution: execution)
     lacks: list[str] = field(default_factory=list)
     holds: asyncio.Event | None = None
-    """Set once someone waits; then nobody is answered."""
+    """Set once someone waits; then nobody is answered before `released`."""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     queries: list[tuple[str, Status | None, str | None, int]] = field(default_factory=list)
+    runs: dict[str, RecordedRun] = field(default_factory=dict)
+    followed: list[str] = field(default_factory=list)
+    """Requests whose runs are being followed, once for each follower."""
 
     async def submit(self, request: Request) -> Execution:
         self.submitted.append(request)
@@ -57,15 +98,44 @@ class RecordedEngine:
         found = self.executions.get(request_id)
         return found if found and found.tenant == tenant else None
 
-    async def wait(self, execution: Execution, timeout: timedelta) -> Execution:
+    async def wait(self, execution: Execution, timeout: timedelta, *, through_approval: bool = False) -> Execution:
         self.waits.append(timeout)
         if self.holds:
             self.holds.set()
-            await asyncio.Future[None]()
+            await self.released.wait()
         return self.put(self.becomes(execution))
 
+    async def turns(self, request_id: str) -> AsyncGenerator[None, None]:
+        self.followed.append(request_id)
+        run = self.run(request_id)
+        try:
+            while True:
+                yield
+                if run.ended:
+                    return
+                if run.broken is not None:
+                    raise run.broken
+                await run.moved.wait()
+                run.moved.clear()
+        finally:
+            self.followed.remove(request_id)
+
     async def progress(self, request_id: str) -> Progress | None:
-        return None
+        run = self.run(request_id)
+        run.asked += 1
+        return Progress(
+            request_id=request_id,
+            status=Status.WAITING if run.approval else Status.RUNNING,
+            step="generate",
+            approval=run.approval,
+            spent=Usage(),
+            attempts=1,
+            events=tuple(run.events),
+        )
+
+    def run(self, request_id: str) -> "RecordedRun":
+        """The run behind a request, for a test to move on."""
+        return self.runs.setdefault(request_id, RecordedRun())
 
     async def cancel(self, request_id: str, reason: str) -> None:
         self.cancelled.append(request_id)
@@ -110,6 +180,7 @@ class Edge:
     ledger: Ledger
     configuration: Configuration
     http: httpx.AsyncClient
+    relay: MemoryRelay
 
     async def ask(self, body: object, **headers: str) -> httpx.Response:
         """Post a request; `_` in a header's name stands for `-`."""
@@ -127,13 +198,16 @@ class Edge:
 class opened:  # noqa: N801 - reads as a function where it is used
     """A gateway for the duration of a block."""
 
-    def __init__(self, configuration: Configuration, ledger: Ledger, **settings: Any) -> None:
+    def __init__(self, configuration: Configuration, ledger: Ledger, /, **settings: Any) -> None:
         engine = RecordedEngine()
+        relay = MemoryRelay()
         settings = {"gateway": GatewaySettings(max_body_bytes=20_000)} | settings
-        self.app = create_app(Settings(**settings), configuration, ledger, engine, ui_url="http://127.0.0.1:8233")
+        self.app = create_app(
+            Settings(**settings), configuration, ledger, engine, relay=relay, ui_url="http://127.0.0.1:8233"
+        )
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080")
-        self.edge = Edge(engine, ledger, configuration, http)
+        self.edge = Edge(engine, ledger, configuration, http, relay)
 
     async def __aenter__(self) -> Edge:
         return self.edge

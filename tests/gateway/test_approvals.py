@@ -57,6 +57,7 @@ async def test_the_inbox_shows_exactly_what_a_decision_is_about(guarded: Edge) -
             {"marker": 1, "cited": False, "source": "one.md", "start": 0, "end": 4, "text": "one"},
             {"marker": 2, "cited": True, "source": "two.md", "start": 0, "end": 4, "text": "two"},
         ],
+        "kind": "output",
         "approvers": ["bob"],
         "requester_may_decide": False,
         "may_decide": True,

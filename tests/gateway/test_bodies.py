@@ -19,7 +19,7 @@ SECRET = "4111-secret"
         (GOOD | {"input": " \n\t"}, 422, "input", "empty"),
         (GOOD | {"input": 7}, 422, "input", "string"),
         (GOOD | {"agent": "wrter"}, 422, "agent", "Did you mean 'writer'?"),
-        (GOOD | {"agent": "zzz"}, 422, "agent", "Known agents: docs, writer"),
+        (GOOD | {"agent": "zzz"}, 422, "agent", "Known agents: docs, form, writer"),
         (GOOD | {"imput": SECRET}, 422, "imput", "Did you mean `input`?"),
         (GOOD | {"zzz": SECRET}, 422, "zzz", "`agent`, `input`, `session`, `limits`"),
         (GOOD | {"session": ""}, 422, "session", "at least 1"),

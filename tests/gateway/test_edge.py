@@ -87,7 +87,7 @@ async def test_readiness_names_everything_that_is_missing(edge: Edge, monkeypatc
 async def test_the_api_describes_its_bodies(edge: Edge) -> None:
     described = (await edge.http.get("/openapi.json")).json()
     body = described["paths"]["/v1/requests"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert set(body["properties"]) == {"agent", "input", "session", "limits"}
+    assert set(body["properties"]) == {"agent", "input", "session", "limits", "batch", "not_before"}
     assert "tokens" in body["properties"]["limits"]["properties"]
 
 

@@ -1,18 +1,21 @@
 """The engine's door against a real server, with workflows that keep only the engine's side of the bargain."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from cli.temporal_server import TemporalServer
 from gateway.descriptions import is_searchable, literal
 from gateway.engine import Engine
+from gateway.engine.reading import history_pages
 from gateway.submission import new_id
 from holdfast.contracts import (
     Answer,
@@ -127,6 +130,66 @@ async def test_waiting_follows_a_request_that_started_over(engine: Engine) -> No
     assert (await engine.wait(execution, LONG)).status is Status.WAITING
 
 
+async def test_waiting_can_go_on_while_a_person_is_asked(engine: Engine) -> None:
+    asked = await waiting(engine, request(approvers=("bob",)))
+    execution = await engine.find(asked.id, "acme")
+    assert execution is not None
+    still = await engine.wait(execution, timedelta(milliseconds=50), through_approval=True)
+    assert still.status is Status.WAITING
+    ending = asyncio.ensure_future(engine.wait(execution, LONG, through_approval=True))
+    await engine.decide(asked.id, approve(), new_id("dec_"))
+    assert (await ending).status is Status.COMPLETED
+
+
+async def test_a_run_is_followed_turn_by_turn_to_its_end(engine: Engine) -> None:
+    asked = request(approvers=("bob",))
+    await engine.submit(asked)
+    seen = []
+    async with asyncio.timeout(30):
+        async for _ in engine.turns(asked.id):
+            progress = await engine.progress(asked.id)
+            assert progress is not None
+            seen.append(progress.status)
+            if seen == [Status.WAITING]:
+                await engine.decide(asked.id, approve(), new_id("dec_"))
+    # Nothing is told on a clock: a turn for the question, one or two for the decision and the end.
+    assert 2 <= len(seen) <= 4
+    assert [None async for _ in engine.turns(asked.id)] == [None]
+
+
+async def test_following_goes_on_when_a_run_starts_over(client: Client) -> None:
+    queue = "gateway-tests-starting-over"
+    asked = request(session="starts over")
+    await Engine(client, EngineSettings(task_queue=queue)).submit(asked)
+    pages = history_pages(client, asked.id)
+    kinds = [event.event_type for event in await anext(pages)]
+    # Only now that it is followed, the first run finds a worker.
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(client, task_queue=queue, workflows=[StandInRequest], workflow_runner=runner):
+        async with asyncio.timeout(30):
+            kinds += [event.event_type async for page in pages for event in page]
+    assert kinds.count(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED) == 2
+    assert kinds[-1] == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
+
+
+async def test_a_run_that_may_ask_about_its_budget_is_held_and_has_its_place_in_the_queue(
+    engine: Engine, client: Client
+) -> None:
+    asked = request()
+    rule = ApprovalRule(approvers=("bob",))
+    asked = asked.model_copy(
+        update={"plan": asked.plan.model_copy(update={"budget_approval": rule}), "priority": 2, "weight": 2.5}
+    )
+    assert (await engine.submit(asked)).held
+    found = await engine.find(asked.id, "acme")
+    assert found is not None
+    assert found.held
+    description = await client.get_workflow_handle(asked.id).describe()
+    priority = description.raw_description.workflow_execution_info.priority
+    assert (priority.priority_key, priority.fairness_weight) == (2, 2.5)
+    assert priority.fairness_key == hashlib.sha256(b"acme").hexdigest()[:16]
+
+
 async def test_waiting_ends_at_its_timeout(engine: Engine) -> None:
     for approvers in ((), ("bob",)):
         execution = await engine.submit(request(session="lingers", approvers=approvers))
@@ -195,7 +258,7 @@ async def test_a_decision_on_an_ended_request_is_refused_as_not_open(engine: Eng
 
 
 async def test_a_decision_without_a_worker_is_unavailable(deserted: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.engine.DECISION_TIMEOUT", timedelta(milliseconds=300))
+    monkeypatch.setattr("gateway.engine.door.DECISION_TIMEOUT", timedelta(milliseconds=300))
     asked = request(approvers=("bob",))
     await deserted.submit(asked)
     with pytest.raises(Unavailable, match="No worker took the decision"):

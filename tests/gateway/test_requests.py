@@ -3,7 +3,7 @@
 import asyncio
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from gateway.submission import digest, keyed_id, new_id
 from holdfast.configuration import Configuration
-from holdfast.contracts import Answer, AnswerDocument, Citation, ContentRef, Status, Usage
+from holdfast.contracts import CURRENT_WALK, Answer, AnswerDocument, Citation, ContentRef, Status, Usage
 from holdfast.ledger import FinishedRequest, Ledger
 from holdfast.settings import GatewaySettings
 from tests.gateway.recorded import Edge, opened, problem
@@ -54,6 +54,7 @@ async def test_a_request_is_accepted_with_everything_pinned_and_stored(edge: Edg
         "links": {
             "self": f"/v1/requests/{request.id}",
             "trace": f"http://127.0.0.1:8233/namespaces/default/workflows/{request.id}",
+            "events": f"/v1/requests/{request.id}/events",
             "cancel": f"/v1/requests/{request.id}/cancel",
         },
     }
@@ -221,6 +222,37 @@ async def test_a_running_request_is_cancelled_and_an_ended_one_is_not(edge: Edge
     edge.engine.put(replace(edge.engine.executions[request_id], status=Status.CANCELLED))
     problem(await edge.http.post(f"/v1/requests/{request_id}/cancel"), 409, "id")
     assert edge.engine.cancelled == [request_id]
+
+
+async def test_a_request_has_the_place_in_the_queues_that_its_tier_has(guarded: Edge) -> None:
+    for caller, expected in ((OLGA, (2, 2.0)), (ANN, (3, 1.0))):
+        await guarded.ask(GOOD, **caller)
+        request = guarded.engine.submitted[-1]
+        assert (request.priority, request.weight, request.walk) == (*expected, CURRENT_WALK)
+        assert "batch" not in request.model_fields_set
+
+
+async def test_a_batch_request_goes_last_and_not_before_its_moment(guarded: Edge) -> None:
+    opens = datetime.now(UTC) + timedelta(hours=3)
+    written = opens.astimezone(timezone(timedelta(hours=2))).isoformat()
+    assert (await guarded.ask(GOOD | {"batch": True, "not_before": written}, **OLGA)).status_code == 202
+    [request] = guarded.engine.submitted
+    assert (request.batch, request.priority, request.not_before) == (True, 5, opens)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["tomorrow", 1_800_000_000, True, "2999-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59-14:00"],
+)
+async def test_a_moment_that_is_none_or_comes_too_late_is_refused(edge: Edge, moment: object) -> None:
+    problem(await edge.ask(GOOD | {"not_before": moment}), 422, "not_before")
+    assert edge.engine.submitted == []
+
+
+async def test_a_moment_without_its_offset_is_refused(edge: Edge) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=None).isoformat()
+    refused = problem(await edge.ask(GOOD | {"not_before": soon}), 422, "not_before")
+    assert "offset" in refused["detail"]
 
 
 async def test_requests_are_listed_with_filters_and_a_mark_when_there_are_more(guarded: Edge) -> None:

@@ -2,20 +2,25 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from cli.temporal_server import TemporalServer
 from gateway.server import base_url, serve, serving
 from holdfast.configuration import Configuration
 from holdfast.errors import ConfigurationError, Unavailable
 from holdfast.ledger import Ledger
-from holdfast.settings import EngineSettings, GatewaySettings, LedgerSettings, Settings
+from holdfast.relay import RedisRelay
+from holdfast.settings import EngineSettings, GatewaySettings, LedgerSettings, Settings, SharedSettings
 from tests.gateway.recorded import opened
+from tests.gateway.streams import event, events_of
+from tests.services import redis_url
 
 GOOD = {"agent": "writer", "input": "Why?"}
 
@@ -87,6 +92,37 @@ async def test_a_gateway_of_its_own_serves_until_it_is_told_to_stop(
         await serving_alone
     assert [line.split(":")[0] for line in missing] == ["worker"]
     assert (shown["status"], shown["agent"], shown["user"]) == ("running", "writer", "local")
+
+
+async def test_text_written_by_another_process_is_streamed_through_redis(
+    temporal_server: TemporalServer, tmp_path: Path, configuration: Configuration
+) -> None:
+    shared = SharedSettings(url=redis_url(), prefix=f"gateway-test-{secrets.token_hex(8)}")
+    settings = Settings(
+        config_dir=tmp_path,
+        engine=EngineSettings(address=temporal_server.address, task_queue="no-worker-here"),
+        gateway=GatewaySettings(port=0),
+        ledger=LedgerSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"),
+        shared=shared,
+    )
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving_alone = asyncio.create_task(serve(settings, on_ready=url.set_result))
+    relay = RedisRelay(shared.url, f"{shared.prefix}:stream:")
+    try:
+        async with httpx.AsyncClient(base_url=await url) as http:
+            request_id = (await http.post("/v1/requests", json=GOOD)).json()["id"]
+            await relay.publish(event(request_id, 1, 0, "began"))
+            await relay.publish(event(request_id, 1, 0, "text", "Because"))
+            async with asyncio.timeout(30), http.stream("GET", f"/v1/requests/{request_id}/events") as reply:
+                first = await anext(events_of(reply))
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving_alone
+        await relay.aclose()
+        async with Redis.from_url(shared.url) as redis:
+            async for key in redis.scan_iter(f"{shared.prefix}*"):
+                await redis.delete(key)
+    assert (first.kind, first.data) == ("text", {"attempt": 1, "text": "Because"})
 
 
 async def test_a_gateway_without_an_engine_says_where_it_looked(

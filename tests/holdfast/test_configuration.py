@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from holdfast.configuration import Deployment, load_configuration, reference, resolve_key
+from holdfast.configuration import load_configuration, reference
+from holdfast.deployments import Deployment, resolve_key
 from holdfast.errors import ConfigurationError, UnknownAgent
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ DEEP = "[" * 100_000
 BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     "no models file": ({"models.toml": None}, ["models.toml", "does not exist", "config_dir"]),
     "models file is not TOML": ({"models.toml": "[deployments\n"}, ["models.toml", "not valid TOML", "line 1"]),
-    "models file is not UTF-8": ({"models.toml": b"model = '\xff'"}, ["models.toml", "not valid TOML"]),
+    "models file is not UTF-8": ({"models.toml": b"model = '\xff'"}, ["models.toml", "not UTF-8"]),
     "unknown table": ({"models.toml": MODELS + "[agents]\n"}, ["models.toml", "'agents'", "[deployments.<name>]"]),
     "no deployment": ({"models.toml": ""}, ["models.toml", "no deployment", "[deployments.<name>]"]),
     "deployments is a value": ({"models.toml": "deployments = 3"}, ["models.toml", "`deployments`", "tables"]),
@@ -75,7 +76,7 @@ BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     ),
     "a URL without a scheme": (
         {"models.toml": '[deployments.local]\nprovider = "openai"\nmodel = "m"\nbase_url = "api.example.org"\n'},
-        ["models.toml", "`deployments.local.base_url`", "http"],
+        ["models.toml", "`deployments.local`", "`base_url`", "http"],
     ),
     "a negative price": (
         {"models.toml": MODELS + 'price = { input = "-1", output = "1" }\n'},

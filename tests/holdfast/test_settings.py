@@ -121,11 +121,11 @@ def test_a_secret_in_a_file_is_refused_and_not_repeated(monkeypatch: pytest.Monk
 
 
 def test_api_keys_say_who_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_API_KEYS", f"{SECRET}=acme/ann, k=with=equals=acme/bob/gold,")
+    monkeypatch.setenv("HOLDFAST_API_KEYS", f"{SECRET}=acme/ann, k=with=equals=acme/bob/premium,")
     settings = load_settings(gateway={"host": "0.0.0.0"})
     ann, bob = settings.api_keys
     assert (ann.tenant, ann.user, ann.tier, ann.key.get_secret_value()) == ("acme", "ann", "standard", SECRET)
-    assert (bob.tenant, bob.user, bob.tier, bob.key.get_secret_value()) == ("acme", "bob", "gold", "k=with=equals")
+    assert (bob.tenant, bob.user, bob.tier, bob.key.get_secret_value()) == ("acme", "bob", "premium", "k=with=equals")
     assert SECRET not in repr(settings)
     assert SECRET not in settings.model_dump_json()
 

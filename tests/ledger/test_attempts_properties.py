@@ -1,6 +1,7 @@
 """Any sequence of calls, failures, deaths and races: ceilings hold, and nothing billed is missing from the record."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from holdfast.contracts import FinishReason, Limits, Usage
 from holdfast.errors import IdempotencyConflict, LimitExceeded, Outcome
 from holdfast.ledger import AttemptKey, Ledger, Opened, Recorded
+from tests.ledger.databases import postgresql_database
 
 LIMITS = Limits(tokens=1_000, cost_usd=Decimal(1), attempts=8)
 
@@ -145,19 +147,23 @@ class Billing(RuleBasedStateMachine):
         assert totals.usage.cost_usd >= billed.cost_usd
 
 
-def test_no_sequence_of_events_overspends_or_loses_a_bill(tmp_path: Path) -> None:
-    with asyncio.Runner() as runner:
+@pytest.mark.parametrize(("dialect", "examples"), [("sqlite", 60), ("postgresql", 15)])
+def test_no_sequence_of_events_overspends_or_loses_a_bill(dialect: str, examples: int, tmp_path: Path) -> None:
+    with asyncio.Runner() as runner, contextlib.ExitStack() as stack:
+        url = f"sqlite+aiosqlite:///{tmp_path}/holdfast.db"
+        if dialect == "postgresql":
+            database = postgresql_database()
+            url = runner.run(database.__aenter__())
+            stack.callback(lambda: runner.run(database.__aexit__(None, None, None)))
         Billing.runner = runner
-        Billing.ledger = runner.run(Ledger.open(f"sqlite+aiosqlite:///{tmp_path}/holdfast.db"))
-        try:
-            run_state_machine_as_test(
-                Billing,
-                settings=settings(
-                    max_examples=60,
-                    stateful_step_count=25,
-                    deadline=None,
-                    suppress_health_check=[HealthCheck.too_slow],
-                ),
-            )
-        finally:
-            runner.run(Billing.ledger.aclose())
+        Billing.ledger = runner.run(Ledger.open(url))
+        stack.callback(lambda: runner.run(Billing.ledger.aclose()))
+        run_state_machine_as_test(
+            Billing,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )

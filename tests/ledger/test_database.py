@@ -5,27 +5,27 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, select, text
+from sqlalchemy import Connection, make_url, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateTable
 
 from holdfast.errors import ConfigurationError, ContentMissing, Unavailable
-from holdfast.ledger import Database, Ledger
+from holdfast.ledger import Contents, Database, Ledger
 from holdfast.ledger.contents import digest_of
-from holdfast.ledger.schema import SCHEMA_VERSION, contents, metadata
+from holdfast.ledger.schema import SCHEMA_VERSION, contents, metadata, schema_version
 
 
-async def test_the_directory_of_the_ledger_is_created(url: str, tmp_path: Path) -> None:
-    database = await Database.open(url)
+async def test_the_directory_of_the_ledger_is_created(sqlite_url: str, tmp_path: Path) -> None:
+    database = await Database.open(sqlite_url)
     await database.aclose()
     assert (tmp_path / "var" / "holdfast.db").is_file()
 
 
-async def test_the_file_runs_in_write_ahead_logging_and_does_not_sync_each_commit(ledger: Ledger) -> None:
-    async with ledger.database.write() as connection:
-        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
-        assert (await connection.execute(text("PRAGMA synchronous"))).scalar_one() == 1
-        assert (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one() == 10_000
+async def test_the_file_runs_in_write_ahead_logging_and_does_not_sync_each_commit(sqlite_ledger: Ledger) -> None:
+    def unit(connection: Connection) -> list[object]:
+        return [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")]
+
+    assert await sqlite_ledger.database.write(unit) == ["wal", 1]
 
 
 async def test_opening_again_finds_what_was_stored(url: str) -> None:
@@ -37,12 +37,11 @@ async def test_opening_again_finds_what_was_stored(url: str) -> None:
     await second.aclose()
 
 
-async def test_a_ledger_of_a_newer_version_is_not_opened(url: str, tmp_path: Path) -> None:
-    await (await Database.open(url)).aclose()
-    file = sqlite3.connect(tmp_path / "var" / "holdfast.db")
-    file.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION + 1,))
-    file.commit()
-    file.close()
+async def test_a_ledger_of_a_newer_version_is_not_opened(url: str) -> None:
+    database = await Database.open(url)
+    newer = update(schema_version).values(version=SCHEMA_VERSION + 1)
+    await database.write(lambda connection: connection.execute(newer).close())
+    await database.aclose()
     with pytest.raises(ConfigurationError, match=f"version {SCHEMA_VERSION + 1}.*[Uu]pgrade"):
         await Database.open(url)
 
@@ -71,10 +70,10 @@ async def test_a_url_that_cannot_serve_is_refused_with_an_example(url: str) -> N
 
 
 async def test_a_lock_held_for_too_long_is_reported_as_unavailable(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("holdfast.ledger.sqlite.BUSY_TIMEOUT_SECONDS", 0)
-    ledger = await Ledger.open(url)
+    ledger = await Ledger.open(sqlite_url)
     other = sqlite3.connect(tmp_path / "var" / "holdfast.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="locked"):
@@ -85,42 +84,50 @@ async def test_a_lock_held_for_too_long_is_reported_as_unavailable(
     await ledger.aclose()
 
 
-async def test_reading_goes_on_while_another_connection_writes(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_lock_that_another_process_gives_back_is_waited_for(sqlite_url: str, tmp_path: Path) -> None:
+    ledger = await Ledger.open(sqlite_url)
+    other = sqlite3.connect(tmp_path / "var" / "holdfast.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = [asyncio.create_task(ledger.contents.put("acme", f"text {n}")) for n in range(3)]
+    await asyncio.sleep(0)  # the loop is free while they wait
+    assert not any(task.done() for task in waiting)
+    other.execute("COMMIT")
+    other.close()
+    assert len(await asyncio.gather(*waiting)) == 3
+    await ledger.aclose()
+
+
+async def test_reading_goes_on_while_another_connection_writes(sqlite_url: str, tmp_path: Path) -> None:
+    ledger = await Ledger.open(sqlite_url)
     reference = await ledger.contents.put("acme", "text")
-    async with ledger.database.write() as connection:
-        await connection.execute(contents.delete())
-        async with ledger.database.read() as reading:
-            assert (await reading.execute(select(contents.c.sha256))).scalars().all() == [reference.sha256]
+    other = sqlite3.connect(tmp_path / "var" / "holdfast.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM contents")
+    assert await Contents(ledger.database).get("acme", reference) == "text"
+    other.execute("ROLLBACK")
+    other.close()
+    await ledger.aclose()
 
 
-async def test_a_read_connection_cannot_write(ledger: Ledger) -> None:
+async def test_a_read_connection_cannot_write(sqlite_ledger: Ledger) -> None:
     with pytest.raises(Unavailable, match="readonly") as raised:
-        async with ledger.database.read() as connection:
-            await connection.execute(contents.delete())
+        await sqlite_ledger.database.read(lambda connection: connection.execute(contents.delete()).close())
     assert isinstance(raised.value.__cause__, OperationalError)
 
 
 async def test_a_transaction_that_raises_leaves_nothing(ledger: Ledger) -> None:
-    async def fails() -> None:
-        async with ledger.database.write() as connection:
-            await ledger.contents.put("acme", "never", connection=connection)
-            raise ZeroDivisionError
+    def fails(connection: Connection) -> None:
+        ledger.contents.add(connection, "acme", [digest_of("never")])
+        raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await fails()
+        await ledger.database.write(fails)
     with pytest.raises(ContentMissing):
         await ledger.contents.get("acme", digest_of("never").reference)
 
 
-async def test_a_write_inside_a_write_is_refused_instead_of_waiting_for_itself(ledger: Ledger) -> None:
-    with pytest.raises(RuntimeError, match="connection"):
-        async with ledger.database.write():
-            await ledger.contents.put("acme", "text")
-    assert await ledger.contents.put("acme", "text")
-
-
 async def test_a_cancelled_write_is_whole_or_absent_and_blocks_nobody(ledger: Ledger) -> None:
-    for turns in range(60):
+    for turns in range(30):
         body = f"body {turns}"
         task = asyncio.create_task(
             ledger.submissions.claim("acme", f"key {turns}", body_sha256="a" * 64, request_id=body, texts=[body])
@@ -130,8 +137,7 @@ async def test_a_cancelled_write_is_whole_or_absent_and_blocks_nobody(ledger: Le
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         again = await ledger.submissions.claim("acme", f"key {turns}", body_sha256="a" * 64, request_id="new", texts=[])
-        async with ledger.database.read() as connection:
-            texts = (await connection.execute(select(contents.c.text))).scalars().all()
+        texts = await ledger.database.read(lambda reading: reading.execute(select(contents.c.text)).scalars().all())
         assert (again.request_id == body) == (body.encode() in texts)
 
 
@@ -141,8 +147,8 @@ def test_every_table_can_be_written_in_postgresql() -> None:
         assert f"CREATE TABLE {table.name} " in str(CreateTable(table).compile(dialect=dialect))
 
 
-async def test_closing_the_last_connection_folds_the_log_into_the_file(url: str, tmp_path: Path) -> None:
-    ledger = await Ledger.open(url)
+async def test_closing_the_last_connection_folds_the_log_into_the_file(sqlite_url: str, tmp_path: Path) -> None:
+    ledger = await Ledger.open(sqlite_url)
     await ledger.contents.put("acme", "text")
     assert (tmp_path / "var" / "holdfast.db-wal").exists()
     await ledger.aclose()

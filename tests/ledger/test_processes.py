@@ -8,9 +8,11 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from holdfast.ledger import Claim, Ledger
+from holdfast.ledger import Claim, GroupBy, Ledger
 from holdfast.ledger.contents import digest_of
+from holdfast.spending import Period, ScopeKind
 
 COMPETITOR = Path(__file__).parent / "competitor.py"
 
@@ -37,8 +39,73 @@ async def test_two_processes_that_create_the_ledger_and_race_for_one_request_do_
     assert (totals.attempts, totals.usage.total_tokens) == (20, 2_000)
 
 
+async def budgets_add_up(url: str) -> dict[str, int]:
+    """The tokens that each budget has counted, which must be what the calls on record count."""
+    ledger = await Ledger.open(url)
+    (line,) = await ledger.usage(GroupBy.TENANT)
+    spent = {standing.scope: standing.spent.tokens for standing in await ledger.budgets.list("acme")}
+    await ledger.aclose()
+    assert set(spent.values()) == {line.usage.total_tokens}
+    return spent
+
+
+async def with_budgets(url: str, tokens: int) -> None:
+    ledger = await Ledger.open(url)
+    await ledger.budgets.set("acme", ScopeKind.TENANT, "acme", Period.TOTAL, tokens=tokens)
+    await ledger.budgets.set("acme", ScopeKind.USER, "ada", Period.TOTAL, tokens=2 * tokens)
+    await ledger.budgets.set("acme", ScopeKind.SESSION, "chat-7", Period.MONTH, tokens=3 * tokens)
+    await ledger.aclose()
+
+
+async def compete(url: str, task: str) -> list[int]:
+    """A thousand calls at once by four processes.
+
+    Returns:
+        What each that was let in counts, in tokens.
+    """
+    processes = [await competitor(task, url, 250 * number) for number in range(4)]
+    finished = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    assert [error.decode() for _, error in finished] == [""] * 4
+    return [tokens for output, _ in finished for tokens in json.loads(output)]
+
+
+async def test_a_thousand_reservations_of_four_processes_at_once_fill_a_budget_to_the_last_call_and_no_further(
+    url: str,
+) -> None:
+    await with_budgets(url, 5_099)
+    assert await compete(url, "reserve") == [100] * 50
+    assert (await budgets_add_up(url))["tenant acme"] == 5_000
+
+
+async def test_a_thousand_calls_of_four_processes_that_also_settle_stay_below_and_add_up(url: str) -> None:
+    await with_budgets(url, 5_099)
+    counted = await compete(url, "spend")
+    assert len(counted) >= 50
+    assert sum(counted) == (await budgets_add_up(url))["tenant acme"] <= 5_099
+
+
 @pytest.mark.chaos
-async def test_what_a_killed_process_committed_is_there_and_the_file_is_sound(url: str, tmp_path: Path) -> None:
+async def test_budgets_and_calls_agree_after_a_process_was_killed_in_the_middle(url: str) -> None:
+    await with_budgets(url, 10_000_000)
+    for round_number in range(3):
+        processes = [await competitor("churn", url, 1_000_000 * (2 * round_number + n)) for n in range(2)]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+        for process in processes:
+            assert process.stdout is not None
+            for _ in range(3 + round_number):
+                assert await process.stdout.readline() == b"wave\n"
+        for process in processes:
+            process.kill()
+        for process in processes:
+            _, error = await process.communicate()
+            assert error == b""
+        await budgets_add_up(url)
+
+
+@pytest.mark.chaos
+async def test_what_a_killed_process_committed_is_there_and_the_file_is_sound(url: str) -> None:
     process = await competitor("write", url)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -57,6 +124,7 @@ async def test_what_a_killed_process_committed_is_there_and_the_file_is_sound(ur
         text = f"question {number} " * 50
         assert await ledger.contents.get("acme", digest_of(text).reference) == text
     await ledger.aclose()
-    file = sqlite3.connect(tmp_path / "var" / "holdfast.db")
-    assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    file.close()
+    if make_url(url).get_backend_name() == "sqlite":
+        file = sqlite3.connect(make_url(url).database or "")
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        file.close()

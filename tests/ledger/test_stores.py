@@ -4,13 +4,16 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from holdfast.contracts import Answer, ContentRef, FinishReason, Limits, Status, Usage
 from holdfast.errors import ContentMissing, IdempotencyConflict, InvalidInput, Outcome
 from holdfast.ledger import AttemptKey, Claim, Contents, ExactAnswer, FinishedRequest, Ledger, Opened, Reuse
 from holdfast.ledger.contents import digest_of
+from holdfast.ledger.schema import answers
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 BODY, OTHER_BODY = "a" * 64, "b" * 64
@@ -157,7 +160,7 @@ async def test_finishing_stores_document_row_and_answer_and_empties_the_vault(le
     assert await Contents(ledger.database).get("acme", stored.answer.document) == '{"text":"hi"}'
     assert await ledger.requests.get("acme", "req_1") == stored
     recalled = await ledger.answers.recall("acme", "v1", BODY, now=NOON)
-    assert recalled == ExactAnswer(content, None, "req_1", NOON)
+    assert recalled == ExactAnswer(content, None, "req_1", NOON, stored.answer.document)
     assert await ledger.vault.load("acme", "req_1") == {}
     assert await ledger.finish(finished(at=NOON + timedelta(hours=1)), document="other") == stored
 
@@ -179,3 +182,87 @@ async def test_a_request_that_keeps_its_vault_and_is_not_reusable_leaves_both_al
     assert stored.answer.document is None
     assert await ledger.vault.load("acme", "req_1")
     assert await ledger.answers.recall("acme", "v1", BODY, now=NOON) is None
+
+
+def numbered(request_id: str, *, document: bool = True, **changes: Any) -> FinishedRequest:
+    """A finished request of a session, with an input of its own."""
+    one = replace(finished(request_id), input=ContentRef(sha256=digest_of(request_id).reference.sha256, size=4))
+    answer = one.answer.model_copy(update={"document": ContentRef(sha256=OTHER_BODY, size=2) if document else None})
+    return replace(one, answer=answer, **changes)
+
+
+async def test_a_session_is_its_last_completed_requests_oldest_first(ledger: Ledger) -> None:
+    for number in range(5):
+        await ledger.requests.finish(numbered(f"req_{number}", finished_at=NOON + timedelta(minutes=number)))
+    later = NOON + timedelta(hours=1)
+    failed = numbered("req_failed", finished_at=later)
+    failed = replace(failed, answer=failed.answer.model_copy(update={"status": Status.FAILED}))
+    await ledger.requests.finish(failed)
+    await ledger.requests.finish(numbered("req_bare", document=False, finished_at=later))
+    await ledger.requests.finish(replace(numbered("req_mute", finished_at=later), input=None))
+    others: list[dict[str, Any]] = [{"user": "grace"}, {"session": "chat-8"}, {"session": None}, {"tenant": "globex"}]
+    for number, other in enumerate(others):
+        await ledger.requests.finish(numbered(f"req_other_{number}", **other))
+    session = await ledger.requests.of_session("acme", "ada", "chat-7", limit=3)
+    assert [one.answer.request_id for one in session] == ["req_2", "req_3", "req_4"]
+    assert session[0] == numbered("req_2", finished_at=NOON + timedelta(minutes=2))
+
+
+async def test_the_very_same_input_finds_the_answer_and_the_document_that_was_delivered(ledger: Ledger) -> None:
+    content = await ledger.contents.put("acme", "hello")
+    reuse = Reuse(BODY, content, input_sha256=OTHER_BODY)
+    stored = await ledger.finish(finished(), document='{"text":"hi"}', reuse=reuse)
+    found = await ledger.answers.recall_input("acme", "v1", OTHER_BODY, now=NOON)
+    assert found == ExactAnswer(content, None, "req_1", NOON, stored.answer.document)
+    for key in (("globex", "v1", OTHER_BODY), ("acme", "v2", OTHER_BODY), ("acme", "v1", BODY)):
+        assert await ledger.answers.recall_input(*key, now=NOON) is None
+    assert await ledger.answers.recall_input("acme", "v1", OTHER_BODY, now=NOON + timedelta(hours=24)) is None
+
+
+async def test_an_answer_without_its_document_is_not_found_by_its_input(ledger: Ledger) -> None:
+    answer = ExactAnswer(ContentRef(sha256=BODY, size=3), None, "req_1")
+    await ledger.answers.store("acme", "v1", BODY, answer, input_sha256=OTHER_BODY, now=NOON)
+    assert await ledger.answers.recall("acme", "v1", BODY, now=NOON)
+    assert await ledger.answers.recall_input("acme", "v1", OTHER_BODY, now=NOON) is None
+
+
+async def test_a_popular_answer_dies_of_age_however_often_it_is_asked_for(ledger: Ledger) -> None:
+    content = await ledger.contents.put("acme", "hello")
+    await ledger.finish(finished(), document="{}", reuse=Reuse(BODY, content, input_sha256=OTHER_BODY))
+    for hours in range(24):
+        now = NOON + timedelta(hours=hours)
+        assert await ledger.answers.recall("acme", "v1", BODY, now=now)
+        assert await ledger.answers.recall_input("acme", "v1", OTHER_BODY, now=now)
+    over = NOON + timedelta(hours=24)
+    assert await ledger.answers.recall("acme", "v1", BODY, now=over) is None
+    assert await ledger.answers.recall_input("acme", "v1", OTHER_BODY, now=over) is None
+
+
+async def rows_of_answers(ledger: Ledger) -> int:
+    counting = select(func.count()).select_from(answers)
+    return await ledger.database.read(lambda reading: reading.execute(counting).scalar_one())
+
+
+async def test_storing_the_same_question_again_and_again_keeps_one_row(ledger: Ledger) -> None:
+    for number in range(5):
+        answer = ExactAnswer(ContentRef(sha256=BODY, size=3), None, f"req_{number}")
+        await ledger.answers.store("acme", "v1", BODY, answer, now=NOON)
+    assert await rows_of_answers(ledger) == 1
+
+
+async def test_answers_too_old_to_serve_are_deleted_as_new_ones_come_in(ledger: Ledger) -> None:
+    answer = ExactAnswer(ContentRef(sha256=BODY, size=3), None, "req_1")
+    for number in range(50):
+        question = digest_of(f"question {number}").reference.sha256
+        await ledger.answers.store("acme", "v1", question, answer, now=NOON + timedelta(hours=number))
+    assert await rows_of_answers(ledger) == 24
+
+
+async def test_forgetting_a_tenants_answers_begins_its_next_epoch_in_every_process(ledger: Ledger, url: str) -> None:
+    other = await Ledger.open(url)
+    assert await other.answers.epoch("acme") == 0
+    for epoch in (1, 2):
+        await ledger.answers.forget("acme")
+        assert await other.answers.epoch("acme") == epoch
+    assert await other.answers.epoch("globex") == 0
+    await other.aclose()

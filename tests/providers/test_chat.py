@@ -1,14 +1,18 @@
 """The chat-completions shape: what is sent, and how chunks fold into a reply."""
 
-from typing import Any
+import math
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
-from holdfast.contracts import FinishReason, Usage
-from holdfast.providers import Message, ModelCall
-from holdfast.providers.chat import MalformedChunk, Reply, read_usage, request_body
+from holdfast.contracts import FinishReason, ToolCall, ToolOffer, Usage
+from holdfast.providers import Completed, Message, ModelCall, TextDelta, ToolCallDelta
+from holdfast.providers.chat import ChatReply, read_usage
+from holdfast.providers.chat_request import request_body
+from holdfast.providers.pieces import MalformedChunk
 
 CALL = ModelCall(
     model="gpt-test",
@@ -22,8 +26,13 @@ def chunk(text: str | None = None, finish_reason: str | None = None, **delta: An
     return {"choices": [{"index": 0, "delta": {"content": text, **delta}, "finish_reason": finish_reason}]}
 
 
+def said(reply: ChatReply, value: Any) -> str:
+    """The text that a chunk adds."""
+    return "".join(event.text for event in reply.add(value) if isinstance(event, TextDelta))
+
+
 def test_the_body_asks_for_a_stream_with_usage_and_nothing_that_was_not_set() -> None:
-    assert request_body(CALL, "max_completion_tokens") == {
+    assert request_body(CALL) == {
         "model": "gpt-test",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
         "max_completion_tokens": 50,
@@ -74,14 +83,14 @@ def test_a_schema_that_strict_mode_would_refuse_is_sent_as_a_hint(changes: dict[
 
 
 def test_chunks_fold_into_text_and_one_completed() -> None:
-    reply = Reply("gpt-test")
+    reply = ChatReply("gpt-test")
     head = {"id": "chatcmpl-1", "model": "gpt-test-2026", "usage": None}
     texts = [
-        reply.add({**head, **chunk("", role="assistant")}),
-        reply.add({**head, **chunk("Hel")}),
-        reply.add({**head, **chunk("lo")}),
-        reply.add({**head, **chunk(finish_reason="stop")}),
-        reply.add({**head, "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}),
+        said(reply, {**head, **chunk("", role="assistant")}),
+        said(reply, {**head, **chunk("Hel")}),
+        said(reply, {**head, **chunk("lo")}),
+        said(reply, {**head, **chunk(finish_reason="stop")}),
+        said(reply, {**head, "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}),
     ]
     assert texts == ["", "Hel", "lo", "", ""]
     completed = reply.completed()
@@ -104,7 +113,7 @@ def test_chunks_fold_into_text_and_one_completed() -> None:
     ],
 )
 def test_finish_reasons_are_mapped(said: str, meant: FinishReason) -> None:
-    reply = Reply("m")
+    reply = ChatReply("m")
     reply.add(chunk("text", finish_reason=said))
     assert reply.finished
     assert not reply.failed
@@ -112,38 +121,38 @@ def test_finish_reasons_are_mapped(said: str, meant: FinishReason) -> None:
 
 
 def test_refusal_words_are_text_and_the_finish_reason_says_refusal() -> None:
-    reply = Reply("m")
-    text = reply.add(chunk(refusal="I cannot ")) + reply.add(chunk(refusal="help.", finish_reason="stop"))
+    reply = ChatReply("m")
+    text = said(reply, chunk(refusal="I cannot ")) + said(reply, chunk(refusal="help.", finish_reason="stop"))
     assert text == "I cannot help."
     assert reply.completed().finish_reason is FinishReason.REFUSAL
 
 
 def test_only_the_first_choice_counts() -> None:
-    reply = Reply("m")
+    reply = ChatReply("m")
     other = {"index": 1, "delta": {"content": "other"}, "finish_reason": "length"}
-    assert reply.add({"choices": [other, *chunk("first")["choices"]]}) == "first"
+    assert said(reply, {"choices": [other, *chunk("first")["choices"]]}) == "first"
     assert not reply.finished
 
 
 def test_reasoning_counts_as_the_first_token_but_is_not_shown() -> None:
-    reply = Reply("m")
-    assert reply.add(chunk("", role="assistant")) == ""
+    reply = ChatReply("m")
+    assert reply.add(chunk("", role="assistant")) == []
     assert not reply.tokens_begun
-    assert reply.add(chunk(reasoning_content="Let me think")) == ""
+    assert reply.add(chunk(reasoning_content="Let me think")) == []
     assert reply.tokens_begun
 
 
 def test_text_parts_of_a_list_are_joined() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert Reply("m").add({"choices": [{"delta": {"content": parts}}]}) == "ab"
+    assert said(ChatReply("m"), {"choices": [{"delta": {"content": parts}}]}) == "ab"
 
 
 @given(st.text(st.characters(exclude_categories=[])), st.integers(0, 20))
 def test_text_can_always_be_written_as_utf8_wherever_it_is_cut(text: str, cut: int) -> None:
-    reply = Reply("m")
+    reply = ChatReply("m")
     units = text.encode("utf-16-le", "surrogatepass")
     pieces = [units[: 2 * cut], units[2 * cut :]]  # cuts between UTF-16 units, as JSON escapes can
-    joined = "".join(reply.add(chunk(piece.decode("utf-16-le", "surrogatepass"))) for piece in pieces)
+    joined = "".join(said(reply, chunk(piece.decode("utf-16-le", "surrogatepass"))) for piece in pieces)
     whole = units.decode("utf-16-le", "replace")
     assert joined == whole or (joined == whole[:-1] and whole[-1] == "\ufffd")
     joined.encode()
@@ -187,7 +196,7 @@ def test_usage_is_split_into_disjoint_classes(usage: Any, classes: tuple[int, in
 
 
 def test_a_running_total_on_every_chunk_is_not_added_up() -> None:
-    reply = Reply("m")
+    reply = ChatReply("m")
     for tokens in (1, 2, 3):
         reply.add({**chunk("x"), "usage": {"prompt_tokens": 5, "completion_tokens": tokens}})
     assert reply.completed().usage == Usage(input_tokens=5, output_tokens=3, cost_usd=None)
@@ -198,4 +207,190 @@ def test_a_running_total_on_every_chunk_is_not_added_up() -> None:
 )
 def test_another_shape_is_refused(wrong: Any) -> None:
     with pytest.raises(MalformedChunk):
-        Reply("m").add(wrong)
+        ChatReply("m").add(wrong)
+
+
+# --- tools, confidence and what else a call can ask for ---------------------------------------------------------------
+
+LOOKUP = ToolOffer(name="lookup", description="Looks up.", parameters={"type": "object"}, strict=True)
+CALLED = ToolCall(id="call_1", name="lookup", arguments="{}")
+
+
+def test_tools_turns_and_options_are_sent_in_openais_shape() -> None:
+    body = request_body(
+        ModelCall(
+            "m",
+            (
+                Message("user", "Q"),
+                Message("assistant", "", (CALLED,)),
+                Message("tool", "R", tool_call_id="call_1"),
+            ),
+            7,
+            "Q",
+            tools=(LOOKUP, ToolOffer(name="now")),
+            tool_choice="lookup",
+            parallel_tool_calls=False,
+            stop=("END",),
+            top_p=0.5,
+            logprobs=True,
+            cache_key="agent-7",
+            user_tag="u-1",
+            tenant_tag="t-1",
+        )
+    )
+    made = {"id": "call_1", "type": "function", "function": {"name": "lookup", "arguments": "{}"}}
+    assert body["messages"][1:] == [
+        {"role": "assistant", "content": None, "tool_calls": [made]},
+        {"role": "tool", "content": "R", "tool_call_id": "call_1"},
+    ]
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "function": {
+                "name": "lookup",
+                "description": "Looks up.",
+                "parameters": {"type": "object"},
+                "strict": True,
+            },
+        },
+        {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+    ]
+    assert body["tool_choice"] == {"type": "function", "function": {"name": "lookup"}}
+    assert body["parallel_tool_calls"] is False
+    assert (body["stop"], body["top_p"], body["logprobs"]) == (["END"], 0.5, True)
+    assert (body["prompt_cache_key"], body["safety_identifier"]) == ("agent-7", "u-1")
+    assert "cache_salt" not in body
+    assert set(body) <= set(get_type_hints(CompletionCreateParamsStreaming)), "fields that the official client knows"
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", "required"])
+def test_the_modes_of_tool_choice_are_sent_as_words(choice: str) -> None:
+    body = request_body(ModelCall("m", (), 7, "Q", tools=(LOOKUP,), tool_choice=choice))
+    assert body["tool_choice"] == choice
+    assert "tool_choice" not in request_body(ModelCall("m", (), 7, "Q", tool_choice=choice)), "there is no tool"
+
+
+def test_a_batched_call_does_not_ask_for_a_stream() -> None:
+    body = request_body(CALL, stream=False)
+    assert "stream" not in body
+    assert "stream_options" not in body
+
+
+def part(index: int | None, call_id: str | None = None, name: str | None = None, arguments: str = "") -> dict[str, Any]:
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return {"function": function} | ({} if index is None else {"index": index}) | ({"id": call_id} if call_id else {})
+
+
+def folded(*parts: list[dict[str, Any]]) -> tuple[list[Any], Completed]:
+    reply = ChatReply("m")
+    events = [event for some in parts for event in reply.add(chunk(tool_calls=some))]
+    reply.add(chunk(finish_reason="tool_calls"))
+    return events, reply.completed()
+
+
+def test_tool_calls_are_put_together_by_index_however_their_pieces_are_mixed() -> None:
+    events, completed = folded(
+        [part(0, "call_a", "lookup")],
+        [part(0, arguments='{"id"'), part(1, "call_b", "now", "{")],
+        [part(1, arguments="}"), part(0, arguments=": 7}")],
+    )
+    assert events == [
+        ToolCallDelta(0, "call_a", "lookup", ""),
+        ToolCallDelta(0, "", "", '{"id"'),
+        ToolCallDelta(1, "call_b", "now", "{"),
+        ToolCallDelta(1, "", "", "}"),
+        ToolCallDelta(0, "", "", ": 7}"),
+    ]
+    assert completed.finish_reason is FinishReason.TOOL_CALLS
+    assert completed.tool_calls == (
+        ToolCall(id="call_a", name="lookup", arguments='{"id": 7}'),
+        ToolCall(id="call_b", name="now", arguments="{}"),
+    )
+
+
+@pytest.mark.parametrize("numbers", [(0, 0), (None, None)])
+def test_whole_calls_that_share_an_index_or_have_none_are_kept_apart_by_their_ids(numbers: Any) -> None:
+    first, second = numbers
+    _, completed = folded([part(first, "a", "lookup", '{"id": 1}')], [part(second, "b", "lookup", '{"id": 2}')])
+    assert [made.arguments for made in completed.tool_calls] == ['{"id": 1}', '{"id": 2}']
+
+
+def test_a_piece_with_neither_index_nor_id_belongs_to_the_latest_call() -> None:
+    _, completed = folded([part(0, "a", "lookup", "{")], [part(1, "b", "now", "{")], [part(None, arguments="}")])
+    assert [made.arguments for made in completed.tool_calls] == ["{", "{}"]
+
+
+def test_an_id_that_is_repeated_on_every_piece_begins_no_new_call() -> None:
+    _, completed = folded([part(0, "a", "lookup", "{")], [part(0, "a", None, "}")])
+    assert completed.tool_calls == (ToolCall(id="a", name="lookup", arguments="{}"),)
+
+
+def test_a_call_without_id_or_with_a_made_up_name_can_still_travel() -> None:
+    _, completed = folded([part(0, None, "functions.lookup: now", "")])
+    assert completed.tool_calls == (ToolCall(id="call_0", name="functions_lookup__now", arguments="{}"),)
+
+
+def test_more_calls_or_longer_arguments_than_any_reply_has_are_refused() -> None:
+    reply = ChatReply("m")
+    with pytest.raises(MalformedChunk):
+        reply.add(chunk(tool_calls=[part(number, f"id{number}", "n") for number in range(129)]))
+    with pytest.raises(MalformedChunk):
+        ChatReply("m").add(chunk(tool_calls=[part(0, "a", "n", "x" * 1_000_001)]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=3)), max_size=20))
+def test_the_pieces_of_a_call_add_up_to_the_call(pieces: list[tuple[int, str]]) -> None:
+    events, completed = folded(*([part(number, f"id{number}", "n", text)] for number, text in pieces))
+    for position, made in enumerate(completed.tool_calls):
+        joined = "".join(event.arguments for event in events if event.index == position)
+        assert made.arguments == (joined.strip() or "{}")
+    assert len(completed.tool_calls) == len({number for number, _ in pieces})
+
+
+def test_a_whole_message_has_whole_calls() -> None:
+    reply = ChatReply("m")
+    calls = [part(None, "a", "lookup", "{}"), part(None, "b", "lookup", "{}")]
+    reply.add({"choices": [{"message": {"content": None, "tool_calls": calls}, "finish_reason": "stop"}]})
+    assert [made.id for made in reply.completed().tool_calls] == ["a", "b"]
+    assert reply.completed().finish_reason is FinishReason.TOOL_CALLS
+    anonymous = ChatReply("m")
+    anonymous.add({"choices": [{"message": {"tool_calls": [part(None, None, "lookup"), part(None, None, "now")]}}]})
+    assert [made.name for made in anonymous.completed().tool_calls] == ["lookup", "now"]
+
+
+def test_confidence_is_the_geometric_mean_of_the_tokens_probabilities() -> None:
+    def sure(*probabilities: float) -> float | None:
+        reply = ChatReply("m")
+        for probability in probabilities:
+            logprobs = {"content": [{"token": "x", "logprob": math.log(probability)}]}
+            reply.add({"choices": [{"delta": {"content": "x"}, "logprobs": logprobs}]})
+        return reply.completed().confidence
+
+    assert sure() is None
+    assert sure(0.25) == pytest.approx(0.25)
+    assert sure(0.5, 0.125) == pytest.approx(0.25)
+    assert sure(1.0, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("logprob", [None, "0", True, float("nan"), [1]])
+def test_a_probability_that_is_none_is_not_counted(logprob: Any) -> None:
+    reply = ChatReply("m")
+    reply.add({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [{"logprob": logprob}, 7]}}]})
+    assert reply.completed().confidence is None
+
+
+@given(st.floats(allow_nan=False))
+def test_confidence_is_always_a_probability(logprob: float) -> None:
+    reply = ChatReply("m")
+    reply.add({"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [{"logprob": logprob}]}}]})
+    confidence = reply.completed().confidence
+    assert confidence is not None
+    assert 0 <= confidence <= 1
+
+
+def test_reasoning_that_only_the_total_shows_is_output_too() -> None:
+    usage = read_usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115})
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (10, 105)
+    inside = {"prompt_tokens": 10, "completion_tokens": 105, "total_tokens": 115}
+    assert read_usage(inside | {"completion_tokens_details": {"reasoning_tokens": 100}}) == usage

@@ -34,6 +34,22 @@ def gemini(code: int, status: str, *details: dict[str, Any]) -> dict[str, Any]:
     return {"error": {"code": code, "message": "words", "status": status, "details": list(details)}}
 
 
+def worded(message: str) -> dict[str, Any]:
+    """Anthropic, where only the message tells."""
+    return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+
+
+def said(message: str) -> dict[str, Any]:
+    """Gemini without details."""
+    return {"error": {"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED"}}
+
+
+def behind(raw: str) -> dict[str, Any]:
+    """OpenRouter, on behalf of a provider behind it."""
+    metadata = {"provider_name": "Somebody", "raw": raw}
+    return {"error": {"code": 429, "message": "Provider returned error", "metadata": metadata}}
+
+
 PER_DAY = {
     "@type": "type.googleapis.com/google.rpc.QuotaFailure",
     "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "50"}],
@@ -71,6 +87,8 @@ ROWS: list[tuple[int | None, Any, Outcome]] = [
     ),
     # Anthropic
     (400, anthropic("invalid_request_error"), Outcome.INVALID_REQUEST),
+    (400, worded("Output blocked by content filtering policy"), Outcome.CONTENT_FILTER),
+    (400, worded("prompt is too long: 210000 tokens > 200000 maximum"), Outcome.CONTEXT_LENGTH),
     (401, anthropic("authentication_error"), Outcome.AUTHENTICATION),
     (402, anthropic("billing_error"), Outcome.BILLING),
     (403, anthropic("permission_error"), Outcome.AUTHENTICATION),
@@ -92,6 +110,37 @@ ROWS: list[tuple[int | None, Any, Outcome]] = [
     (429, openai("quota_exceeded"), Outcome.BILLING),
     (402, gemini(402, "FAILED_PRECONDITION"), Outcome.BILLING),
     (503, gemini(503, "UNAVAILABLE"), Outcome.OVERLOADED),
+    (429, gemini(429, "RESOURCE_EXHAUSTED"), Outcome.RATE_LIMITED),
+    (429, said("Quota exceeded for metric: requests, limit: 0, model: g"), Outcome.BILLING),
+    (429, said("You exceeded your current quota. Please retry in 10h17m3.5s."), Outcome.BILLING),
+    (429, said("You exceeded your current quota, limit: 10. Please retry in 46.1s."), Outcome.RATE_LIMITED),
+    # OpenRouter
+    (402, {"error": {"code": 402, "message": "words"}}, Outcome.BILLING),
+    (
+        402,
+        {"error": {"code": 402, "message": "words", "metadata": {"limit_source": "openrouter_in_flight_budget"}}},
+        Outcome.RATE_LIMITED,
+    ),
+    (
+        403,
+        {"error": {"code": 403, "message": "words", "metadata": {"reasons": ["violence"], "flagged_input": "words"}}},
+        Outcome.CONTENT_FILTER,
+    ),
+    (403, {"error": {"code": 403, "message": "words"}}, Outcome.AUTHENTICATION),
+    (408, {"error": {"code": 408, "message": "words"}}, Outcome.UNKNOWN),
+    (429, behind('{"error": {"code": "insufficient_quota"}}'), Outcome.BILLING),
+    (429, behind('{"error": {"type": "overloaded_error"}}'), Outcome.RATE_LIMITED),
+    (429, behind("<html>words</html>"), Outcome.RATE_LIMITED),
+    (400, behind('{"error": {"code": "context_length_exceeded"}}'), Outcome.CONTEXT_LENGTH),
+    (502, {"error": {"code": 502, "message": "words"}}, Outcome.UNKNOWN),
+    (503, {"error": {"code": 503, "message": "words"}}, Outcome.OVERLOADED),
+    # codes of the future
+    (429, openai("a_code_of_the_future", "a_type_of_the_future"), Outcome.RATE_LIMITED),
+    (400, openai("a_code_of_the_future"), Outcome.INVALID_REQUEST),
+    (500, anthropic("an_error_of_the_future"), Outcome.UNKNOWN),
+    (200, anthropic("an_error_of_the_future"), Outcome.UNKNOWN),
+    (451, None, Outcome.INVALID_REQUEST),
+    (599, None, Outcome.UNKNOWN),
     # vLLM, llama.cpp, servers that count a too large request as a rate
     (
         400,
@@ -148,11 +197,20 @@ def test_a_billing_code_is_never_retried_under_any_status(mark: str, status: int
         assert not error.outcome.retryable
 
 
-@pytest.mark.parametrize("status", [429, 409, 503, 529])
+@pytest.mark.parametrize("status", [429, 409, 503, 529, 500])
 def test_a_provider_that_says_do_not_retry_is_obeyed(status: int) -> None:
-    assert classified(status).outcome.retryable
-    assert not classified(status, X_Should_Retry="false").outcome.retryable
-    assert classified(status, x_should_retry="true").outcome.retryable
+    assert classified(status).retryable
+    assert classified(status).should_retry is None
+    assert not classified(status, X_Should_Retry="false").retryable
+    assert classified(status, x_should_retry=" True ").retryable
+    assert classified(status, x_should_retry="perhaps").should_retry is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413])
+def test_a_provider_that_says_retry_makes_no_final_outcome_repeatable(status: int) -> None:
+    error = classified(status, x_should_retry="true")
+    assert error.should_retry is True
+    assert not error.retryable
 
 
 def test_do_not_retry_never_turns_a_possibly_billed_call_into_a_free_one() -> None:
@@ -164,6 +222,21 @@ def test_the_providers_wait_is_carried() -> None:
     retry_info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "46.5s"}
     assert classified(429, gemini(429, "RESOURCE_EXHAUSTED", retry_info)).retry_after == timedelta(seconds=46.5)
     assert classified(503).retry_after is None
+
+
+def test_the_wait_of_a_quota_of_the_day_is_the_one_until_the_day_ends() -> None:
+    retry_info = {"retryDelay": "46s"}
+    assert classified(429, gemini(429, "RESOURCE_EXHAUSTED", PER_DAY, retry_info)).retry_after is None
+    told = classified(429, said("You exceeded your current quota. Please retry in 10h17m3.5s."))
+    assert told.retry_after == timedelta(hours=10, minutes=17, seconds=3)
+    assert classified(429, said("Please retry in 46.1s.")).retry_after == timedelta(seconds=46)
+
+
+@pytest.mark.parametrize("body", [openai("insufficient_quota"), anthropic("overloaded_error"), None])
+def test_whatever_an_error_says_in_the_middle_of_a_reply_the_reply_is_broken_and_billed(body: Any) -> None:
+    error = classify(200, {}, body, now=NOW, model="m", begun=True)
+    assert error.outcome is Outcome.BROKEN_STREAM
+    assert error.outcome.billed
 
 
 def test_the_message_names_status_code_type_and_request() -> None:
@@ -186,6 +259,9 @@ def test_the_message_never_repeats_what_the_provider_quotes(secret: str) -> None
         assert secret not in str(classified(400, body))
 
 
+BODY_KEYS = ["error", "code", "details", "violations", "innererror", "metadata", "raw", "message"]
+
+
 @given(
     st.none() | st.integers(100, 999),
     st.recursive(
@@ -193,7 +269,9 @@ def test_the_message_never_repeats_what_the_provider_quotes(secret: str) -> None
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["error", "code", "details", "violations", "innererror"]), inner, max_size=4
+                st.sampled_from(BODY_KEYS),
+                inner,
+                max_size=4,
             )
         ),
         max_leaves=12,

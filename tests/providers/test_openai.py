@@ -22,34 +22,16 @@ from holdfast.errors import ConfigurationError, Outcome, ProviderError
 from holdfast.providers import (
     Completed,
     HttpStream,
-    Message,
     ModelCall,
     ModelEvent,
     OpenAICompatible,
     TextDelta,
     Timeouts,
 )
+from tests.providers.wire import KEY, answers, data, exchange, model_call
 
 SOON = timedelta(milliseconds=60)
 PATIENT = timedelta(seconds=20)
-KEY = "sk-proj-4242secret"
-
-
-def model_call(**changes: Any) -> ModelCall:
-    return ModelCall(
-        **{
-            "model": "gpt-test",
-            "messages": (Message("user", "Wie groß ist die Erde? 🌍"),),
-            "max_output_tokens": 64,
-            "question": "Wie groß ist die Erde? 🌍",
-            "attempt_id": "att_1",
-            **changes,
-        }
-    )
-
-
-def data(value: Any) -> str:
-    return f"data: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}\n\n"
 
 
 def text_chunk(text: str, finish_reason: str | None = None) -> str:
@@ -73,33 +55,14 @@ EVENTS = [
 ]
 
 
-class Pieces(httpx.AsyncByteStream):
-    """A body in the given pieces."""
-
-    def __init__(self, *pieces: bytes | str) -> None:
-        self._pieces = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-
-
-def answers(
-    *pieces: bytes | str, status: int = 200, content_type: str = "text/event-stream", **headers: str
-) -> Callable[[httpx.Request], httpx.Response]:
-    named = {"content-type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return lambda _: httpx.Response(status, headers=named, stream=Pieces(*pieces))
-
-
 async def complete(
     handler: Callable[[httpx.Request], httpx.Response], call: ModelCall | None = None, **options: Any
 ) -> list[ModelEvent]:
-    client = HttpStream(transport=httpx.MockTransport(handler))
-    provider = OpenAICompatible("https://models.example/v1/", KEY, client, **options)
-    try:
-        return [event async for event in provider.complete(call or model_call())]
-    finally:
-        await client.aclose()
+    return await exchange(
+        lambda client: OpenAICompatible("https://models.example/v1/", KEY, client, **options),
+        handler,
+        call or model_call(),
+    )
 
 
 async def failure(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> ProviderError:

@@ -40,3 +40,17 @@ def ask(client: httpx.AsyncClient) -> Ask:
         return await client.post("/v1/chat/completions", json=whole, headers=headers)
 
     return send
+
+
+@pytest.fixture
+def tell(client: httpx.AsyncClient) -> Ask:
+    """Send one message in Anthropic's format; `simulate` becomes the `X-Simulate` header, other keywords the body."""
+
+    async def send(simulate: dict[str, Any] | None = None, **body: Any) -> httpx.Response:
+        headers = {"anthropic-version": "2023-06-01"}
+        if simulate is not None:
+            headers["X-Simulate"] = json.dumps(simulate)
+        whole = {"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "Hello?"}]} | body
+        return await client.post("/v1/messages", json=whole, headers=headers)
+
+    return send

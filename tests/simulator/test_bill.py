@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.bill import Bill, BillFileError
+from simulator.prices import Prompt
 from simulator.server import Simulator
 from tests.simulator.conftest import Ask
+
+TOKENS = ("prompt_tokens", "completion_tokens", "input_tokens", "cache_read_tokens", "cache_write_tokens")
+NOTHING = {"requests": 0, **dict.fromkeys(TOKENS, 0), "output_tokens": 0, "models": {}, "entries": []}
 
 
 def restored(path: Path) -> dict[str, Any]:
@@ -28,7 +32,7 @@ async def test_the_bill_is_served_with_and_without_entries(ask: Ask, client: htt
     assert (bill["requests"], bill["completion_tokens"]) == (2, 30)
     assert bill["prompt_tokens"] == sum(entry["prompt_tokens"] for entry in bill["entries"])
     totals = (await client.get("/_simulator/bill", params={"entries": "false"})).json()
-    assert totals == {name: bill[name] for name in ("requests", "prompt_tokens", "completion_tokens")}
+    assert totals == {name: value for name, value in bill.items() if name != "entries"}
 
 
 async def test_entries_carry_the_clients_request_id(client: httpx.AsyncClient, simulator: Simulator) -> None:
@@ -41,7 +45,7 @@ async def test_a_reset_empties_bill_and_script(ask: Ask, client: httpx.AsyncClie
     await ask()
     simulator.script({"kind": "error_500"})
     assert (await client.post("/_simulator/reset")).status_code == 200
-    assert simulator.bill() == {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "entries": []}
+    assert simulator.bill() == NOTHING
     assert (await ask()).status_code == 200
 
 
@@ -56,7 +60,7 @@ async def test_tools_and_schema_are_part_of_the_prompt(ask: Ask) -> None:
 def test_a_reset_forgets_calls_that_are_still_running(tmp_path: Path) -> None:
     path = tmp_path / "bill.jsonl"
     bill = Bill(path)
-    running = bill.accept("a", "m", None, 5)
+    running = bill.accept("a", "m", None, Prompt(5))
     bill.reset()
     bill.produce(running, 3)
     bill.complete(running)
@@ -68,8 +72,9 @@ def test_a_reset_forgets_calls_that_are_still_running(tmp_path: Path) -> None:
 def test_totals_go_on_when_old_entries_are_dropped() -> None:
     bill = Bill(most_entries=2)
     for number in range(5):
-        bill.produce(bill.accept(str(number), "m", None, 10), 1)
-    assert bill.as_json(entries=False) == {"requests": 5, "prompt_tokens": 50, "completion_tokens": 5}
+        bill.produce(bill.accept(str(number), "m", None, Prompt(10)), 1)
+    totals = bill.as_json(entries=False)
+    assert (totals["requests"], totals["prompt_tokens"], totals["completion_tokens"]) == (5, 50, 5)
     assert [entry.id for entry in bill.entries] == ["3", "4"]
 
 
@@ -83,7 +88,7 @@ def test_a_bill_file_restores_the_bill_after_any_history(
     for position, (action, number) in enumerate(history):
         match action:
             case "accept":
-                accepted.append(bill.accept(str(position), "m", None, number))
+                accepted.append(bill.accept(str(position), "m", None, Prompt(number, 1, 2), batch=number > 5))
             case "produce" if accepted and not accepted[number % len(accepted)].completed:
                 bill.produce(accepted[number % len(accepted)], number)
             case "complete" if accepted and not accepted[number % len(accepted)].completed:
@@ -97,12 +102,12 @@ def test_a_bill_file_restores_the_bill_after_any_history(
 def test_a_half_written_last_line_is_cut_off_and_the_bill_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "bill.jsonl"
     bill = Bill(path)
-    bill.accept("a", "m", "c", 5)
+    bill.accept("a", "m", "c", Prompt(5))
     bill.close()
     with path.open("a") as file:
         file.write('{"event":"prod')
     bill = Bill(path)
-    bill.accept("b", "m", None, 7)
+    bill.accept("b", "m", None, Prompt(7))
     bill.close()
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "b"]
     assert restored(path)["prompt_tokens"] == 12

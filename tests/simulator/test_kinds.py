@@ -1,6 +1,7 @@
 """Every behaviour kind as a client sees it on the wire, and what it leaves on the bill."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -49,12 +50,20 @@ async def test_an_answer_carries_usage_that_equals_its_text_and_the_bill(ask: As
     assert completion["choices"][0]["finish_reason"] == "stop"
     assert completion["usage"]["completion_tokens"] == count_tokens(text) == 24
     [entry] = simulator.bill()["entries"]
+    prompt_tokens = completion["usage"]["prompt_tokens"]
+    assert datetime.now(UTC) - datetime.fromisoformat(entry.pop("accepted_at")) < timedelta(minutes=1)
     assert entry == {
         "id": completion["id"],
         "model": "m",
         "client_request_id": None,
-        "prompt_tokens": completion["usage"]["prompt_tokens"],
+        "credential": None,
+        "batch": False,
+        "prompt_tokens": prompt_tokens,
+        "input_tokens": prompt_tokens,
+        "cache_read_tokens": 0,
+        "cache_write_tokens": 0,
         "completion_tokens": 24,
+        "output_tokens": 24,
         "completed": True,
     }
 
@@ -107,10 +116,20 @@ async def test_max_completion_tokens_cuts_the_answer_with_finish_reason_length(a
         (Kind.RATE_LIMITED, 429, "requests", "rate_limit_exceeded"),
         (Kind.INSUFFICIENT_QUOTA, 429, "insufficient_quota", "insufficient_quota"),
         (Kind.UNAUTHORIZED, 401, "invalid_request_error", "invalid_api_key"),
+        (Kind.SLOW_DOWN, 429, "rate_limit_error", "slow_down"),
+        (Kind.BILLING_402, 402, "insufficient_quota", "credit_balance_exhausted"),
+        (Kind.BILLING_400, 400, "invalid_request_error", "billing_hard_limit_reached"),
+        (Kind.FORBIDDEN, 403, "invalid_request_error", "forbidden"),
+        (Kind.MODEL_NOT_FOUND, 404, "invalid_request_error", "model_not_found"),
+        (Kind.REQUEST_TOO_LARGE, 413, "invalid_request_error", "request_too_large"),
+        (Kind.CONFLICT_409, 409, "conflict_error", "conflict"),
         (Kind.CONTEXT_LENGTH, 400, "invalid_request_error", "context_length_exceeded"),
+        (Kind.POLICY_400, 400, "invalid_request_error", "content_filter"),
         (Kind.OVERLOADED_503, 503, "service_unavailable_error", "server_is_overloaded"),
+        (Kind.OVERLOADED_529, 529, "overloaded_error", "overloaded"),
         (Kind.ERROR_500, 500, "server_error", None),
         (Kind.ERROR_502, 502, "server_error", "bad_gateway"),
+        (Kind.ERROR_504, 504, "server_error", "timeout"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -122,7 +141,9 @@ async def test_an_error_has_openais_shape_and_bills_nothing(
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
     assert response.json()["error"]["type"] == type_
     assert response.json()["error"]["code"] == code
-    assert simulator.bill() == {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "entries": []}
+    assert simulator.bill()["entries"] == []
+    [call] = simulator.calls()
+    assert (call["kind"], call["status"], call["bill_id"], call["ended"]) == (kind, status, None, "answered")
 
 
 async def test_a_rate_limit_says_how_long_to_wait_in_the_asked_format(ask: Ask) -> None:

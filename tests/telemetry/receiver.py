@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -20,6 +24,7 @@ class Receiver:
     url: str = ""
     paths: list[str] = field(default_factory=list)
     exports: list[ExportTraceServiceRequest] = field(default_factory=list)
+    pushes: list[ExportMetricsServiceRequest] = field(default_factory=list)
 
     def spans(self) -> dict[str, str]:
         """The service of every span by the span's name."""
@@ -29,6 +34,16 @@ class Receiver:
                 names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
                 for scope in resource.scope_spans:
                     found.update({span.name: names["service.name"] for span in scope.spans})
+        return found
+
+    def metrics(self) -> dict[str, str]:
+        """The service of every metric by the metric's name."""
+        found = {}
+        for push in self.pushes:
+            for resource in push.resource_metrics:
+                names = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+                for scope in resource.scope_metrics:
+                    found.update({metric.name: names["service.name"] for metric in scope.metrics})
         return found
 
 
@@ -43,11 +58,16 @@ def receiving() -> Iterator[Receiver]:
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             receiver.paths.append(self.path)
-            receiver.exports.append(ExportTraceServiceRequest.FromString(body))
+            if self.path.endswith("/v1/metrics"):
+                receiver.pushes.append(ExportMetricsServiceRequest.FromString(body))
+                reply = ExportMetricsServiceResponse().SerializeToString()
+            else:
+                receiver.exports.append(ExportTraceServiceRequest.FromString(body))
+                reply = ExportTraceServiceResponse().SerializeToString()
             self.send_response(200)
             self.send_header("content-type", "application/x-protobuf")
             self.end_headers()
-            self.wfile.write(ExportTraceServiceResponse().SerializeToString())
+            self.wfile.write(reply)
 
         def log_message(self, format: str, *args: object) -> None:
             """Keep the test's output clean."""

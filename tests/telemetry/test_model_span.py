@@ -2,16 +2,17 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from holdfast.contracts import FinishReason, Usage
+from holdfast.contracts import FinishReason, ToolCall, Usage
 from holdfast.errors import Outcome, ProviderError
 from holdfast.providers import Completed, ModelCall
 from holdfast.providers.protocol import Message
-from holdfast.telemetry import ModelSpan, names_of
+from holdfast.telemetry import ModelSpan, names_of, provider_name
 from tests.telemetry.conftest import Spans
 
 QUESTION = "What is zanzibarite?"
@@ -32,7 +33,7 @@ COMPLETED = Completed(FinishReason.STOP, "sim-large-2026", "resp_1", USAGE)
 def answered(spans: Spans, *, generation: str = "v1.41", capture: bool = False, cost: Decimal | None = None) -> None:
     """Trace one call that succeeds."""
     span = ModelSpan(generation=generation, capture_content=capture, provider=spans.provider)
-    with span.around(CALL, provider="openai", request_id="req_1") as live:
+    with span.around(CALL, provider="openai", request_id="req_1", deployment="primary") as live:
         live.delta()
         live.delta()
         live.ended(REPLY, COMPLETED, USAGE.model_copy(update={"cost_usd": cost}))
@@ -69,6 +70,8 @@ def test_a_model_call_has_the_attributes_of_the_conventions(spans: Spans, genera
         "openinference.span.kind": "LLM",
         "holdfast.request.id": "req_1",
         "holdfast.attempt.id": "att_1",
+        "holdfast.deployment": "primary",
+        "holdfast.tool_calls": 0,
         "holdfast.cost_usd": 0.0012,
     }
     assert span.status.status_code is StatusCode.UNSET
@@ -89,7 +92,61 @@ def test_text_is_on_a_span_only_when_the_operator_wants_it(spans: Spans) -> None
     asked = json.loads(str(attributes["gen_ai.input.messages"]))
     assert asked[1] == {"role": "user", "parts": [{"type": "text", "content": QUESTION}]}
     said = json.loads(str(attributes["gen_ai.output.messages"]))
-    assert said == [{"role": "assistant", "parts": [{"type": "text", "content": REPLY}]}]
+    assert said == [
+        {"role": "assistant", "parts": [{"type": "text", "content": REPLY}], "finish_reason": "stop"},
+    ]
+
+
+def test_tool_calls_are_counted_and_shown_only_when_the_operator_wants_it(spans: Spans) -> None:
+    asked = ToolCall(id="call_1", name="lookup", arguments='{"rock": "zanzibarite"}')
+    call = replace(
+        CALL,
+        messages=(
+            *CALL.messages,
+            Message("assistant", "", (asked,)),
+            Message("tool", "It is a rock.", tool_call_id="call_1"),
+        ),
+        top_p=0.9,
+        stop=("zanzibarite",),
+    )
+    completed = Completed(FinishReason.TOOL_CALLS, "sim-large-2026", tool_calls=(asked, asked))
+    for capture in (False, True):
+        with ModelSpan(capture_content=capture, provider=spans.provider).around(
+            call, provider="anthropic", request_id="req_1"
+        ) as live:
+            live.delta()
+            live.ended("Let me look.", completed, None)
+    hidden, shown = (dict(span.attributes or {}) for span in spans.finished())
+    assert hidden["holdfast.tool_calls"] == 2
+    assert hidden["gen_ai.response.finish_reasons"] == ("tool_calls",)
+    assert hidden["gen_ai.request.top_p"] == 0.9
+    assert not [text for text in map(str, hidden.values()) if "zanzibarite" in text or "lookup" in text]
+    assert not [name for name in hidden if name.startswith("gen_ai.usage.")], "nobody reported any"
+    part = {"type": "tool_call", "id": "call_1", "name": "lookup", "arguments": asked.arguments}
+    assert json.loads(str(shown["gen_ai.input.messages"]))[2:] == [
+        {"role": "assistant", "parts": [part]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": "It is a rock."}]},
+    ]
+    (said,) = json.loads(str(shown["gen_ai.output.messages"]))
+    assert said["parts"] == [{"type": "text", "content": "Let me look."}, part, part]
+    assert shown["gen_ai.request.stop_sequences"] == ("zanzibarite",)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("openai", "openai"),
+        ("anthropic", "anthropic"),
+        ("gemini", "gcp.gemini"),
+        ("google", "gcp.gemini"),
+        ("mistral", "mistral_ai"),
+        ("vllm", "vllm"),
+    ],
+)
+def test_a_provider_has_the_name_that_the_conventions_give_it(spans: Spans, provider: str, name: str) -> None:
+    with ModelSpan(provider=spans.provider).around(CALL, provider=provider, request_id="req_1"):
+        pass
+    assert (spans.only().attributes or {})["gen_ai.provider.name"] == name == provider_name(provider)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ async def shared_house(temporal_client: Client, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def house(shared_house: House) -> House:
-    """The module's house with an empty script and bill."""
-    shared_house.simulator.reset()
+    """The module's house with an empty script and bill, and every deployment well."""
+    shared_house.reset()
     return shared_house
 
 

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,10 +22,10 @@ from temporalio.client import Client, WorkflowHistory
 
 import activities.generate
 from cli.temporal_server import TemporalServer
-from holdfast.contracts import Decision
-from holdfast.errors import Outcome
+from holdfast.contracts import AtLimit, Decision
+from holdfast.spending import Period, ScopeKind
 from tests.house import AGENTS, House, open_house
-from tests.workflows.recorded import CARD, DIRECTORY, DOCUMENT, EDIT, PERSON, QUESTION, REPLY
+from tests.workflows.recorded import CARD, DIRECTORY, DOCUMENT, EDIT, PERSON, QUESTION, REPLY, readable
 from workflows.connection import DATA_CONVERTER
 
 RECORDER = "recorder"
@@ -204,6 +205,107 @@ async def start_over(house: House) -> str:
     return await _ends(house, request_id, "completed")
 
 
+async def second_walk(house: House) -> str:
+    house.simulator.script(SAID)
+    return await _ended(house, "plain", "completed")
+
+
+async def other_policy(house: House) -> str:
+    house.simulator.script({"kind": "refusal", "model": "sim-large"}, {**SAID, "model": "sim-claude"})
+    return await _ended(house, "careful", "completed")
+
+
+async def longer_window(house: House) -> str:
+    house.simulator.script({"kind": "context_length", "model": "sim-large"}, {**SAID, "model": "sim-long"})
+    return await _ended(house, "careful", "completed")
+
+
+async def escalate(house: House) -> str:
+    house.simulator.script({**SAID, "confidence": 0.3, "model": "sim-large"}, {**SAID, "model": "sim-long"})
+    return await _ended(house, "unsure", "completed")
+
+
+async def handled(house: House) -> str:
+    return await _ended(house, "helpdesk", "completed", text="please reset my password")
+
+
+async def rest(house: House) -> str:
+    house.simulator.script(
+        {"kind": "rate_limited", "retry_after": 1, "model": "sim-large"},
+        {"kind": "unauthorized", "model": "sim-spare"},
+        {**SAID, "model": "sim-large"},
+    )
+    return await _ended(house, "fallback", "completed")
+
+
+async def budget_extended(house: House) -> str:
+    await _poor(house, AtLimit.ASK)
+    request_id = await _held(house, "asking")
+    await _decide(house, request_id, "approve", by="boss")
+    return await _ends(house, request_id, "completed")
+
+
+async def budget_kept(house: House) -> str:
+    await _poor(house, AtLimit.ASK)
+    request_id = await _held(house, "asking")
+    await _decide(house, request_id, "reject", by="boss", reason="enough")
+    return await _ends(house, request_id, "denied")
+
+
+async def budget_queued(house: House) -> str:
+    await _poor(house, AtLimit.QUEUE)
+    request_id = str((await house.submit("plain", f"What is {QUESTION}?"))["id"])
+    async with asyncio.timeout(30):
+        while "next period" not in readable(await house.history(request_id)):  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0.1)
+    await house.http.post(f"/v1/requests/{request_id}/cancel")
+    return await _ends(house, request_id, "cancelled")
+
+
+async def budget_degraded(house: House) -> str:
+    await _poor(house, AtLimit.DEGRADE)
+    return await _ended(house, "frugal", "completed")
+
+
+async def batch(house: House) -> str:
+    house.simulator.script(SAID)
+    return await _ended(house, "nightly", "completed", batch=True)
+
+
+async def batch_again(house: House) -> str:
+    """A line fails, and the call goes into the next batch."""
+    house.simulator.script({"kind": "hang", "model": "sim-bulk"}, SAID)
+    return await _ended(house, "nightly", "completed", batch=True)
+
+
+async def batch_fallback(house: House) -> str:
+    house.simulator.script({"kind": "insufficient_quota", "model": "sim-bulk"}, SAID)
+    return await _ended(house, "nightlyspare", "completed", batch=True)
+
+
+async def batch_cancel(house: House) -> str:
+    house.simulator.script(SAID | {"batch_ms": 1_000})
+    request_id = str((await house.submit("nightly", f"Never mind the {QUESTION}.", batch=True))["id"])
+    async with asyncio.timeout(60):
+        while not (await house.services.ledger.batch_lines.count("bulk"))[1]:  # noqa: ASYNC110 - a table has no event
+            await asyncio.sleep(0.05)
+    await house.http.post(f"/v1/requests/{request_id}/cancel")
+    return await _ends(house, request_id, "cancelled")
+
+
+async def batch_expire(house: House) -> str:
+    house.simulator.script(SAID | {"batch_ms": 5_000})
+    return await _ended(house, "nightly", "expired", batch=True, limits={"deadline": "3s"})
+
+
+async def batches(house: House) -> str:
+    """The run that sends and collects."""
+    await batch_again(house)
+    workflow_id = f"batch.{house.settings.engine.task_queue}.bulk"
+    await house.ended(workflow_id)
+    return workflow_id
+
+
 Recording = Callable[[House], Awaitable[str]]
 
 PATHS: tuple[Recording, ...] = (
@@ -232,6 +334,22 @@ PATHS: tuple[Recording, ...] = (
     undelivered,
     nonsense,
     invalid,
+    second_walk,
+    other_policy,
+    longer_window,
+    escalate,
+    handled,
+    rest,
+    budget_extended,
+    budget_kept,
+    budget_queued,
+    budget_degraded,
+    batch,
+    batch_again,
+    batch_fallback,
+    batch_cancel,
+    batch_expire,
+    batches,
 )
 
 
@@ -258,8 +376,15 @@ async def _held(house: House, agent: str = "held", **body: object) -> str:
     return str(reply["id"])
 
 
-async def _decide(house: House, request_id: str, decision: str, **body: Any) -> None:
-    reply = await house.decide(request_id, decision, by="ann", **body)
+async def _poor(house: House, at_limit: AtLimit) -> None:
+    """Leave the tenant less than one call costs, for as long as the recording of this path takes."""
+    await house.services.ledger.budgets.set(
+        "local", ScopeKind.TENANT, "local", Period.DAY, cost_usd=Decimal("0.0000001"), at_limit=at_limit
+    )
+
+
+async def _decide(house: House, request_id: str, decision: str, *, by: str = "ann", **body: Any) -> None:
+    reply = await house.decide(request_id, decision, by=by, **body)
     if reply.status_code != 200:
         raise AssertionError(reply.text)
 
@@ -276,8 +401,8 @@ async def _ingest(house: House) -> str:
 
 
 async def _record(house: House, path: Recording) -> None:
-    house.simulator.reset()
-    await house.services.ledger.health.record("sim", Outcome.OK)
+    house.reset()
+    await house.services.ledger.budgets.remove("local", ScopeKind.TENANT, "local", Period.DAY)
     workflow_id = await path(house)
     runs = [await house.history(workflow_id)]
     while earlier := runs[0].events[0].workflow_execution_started_event_attributes.continued_execution_run_id:

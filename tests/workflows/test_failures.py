@@ -125,7 +125,7 @@ async def test_an_update_that_is_no_decision_fails_alone(house: House) -> None:
     ("where", "what", "step"),
     [
         ("validator", "check", "validate"),
-        ("sanitizer", "sanitize", "sanitize"),
+        ("sanitizer", "sanitize_all", "sanitize"),
         ("caller", "call", "generate"),
     ],
 )
@@ -209,11 +209,11 @@ async def test_a_deployment_that_no_worker_knows_is_tried_once(
     ("part", "method"),
     [
         (lambda ledger: ledger.contents, "get"),
-        (lambda ledger: ledger.health, "down"),
+        (lambda ledger: ledger.budgets, "left"),
         (lambda ledger: ledger.attempts, "open"),
         (lambda ledger: ledger, "finish"),
     ],
-    ids=["contents", "health", "attempts", "finish"],
+    ids=["contents", "budgets", "attempts", "finish"],
 )
 async def test_a_ledger_that_is_away_for_a_moment_costs_time_and_nothing_else(
     house: House, monkeypatch: pytest.MonkeyPatch, part: Callable[[Ledger], object], method: str

@@ -13,6 +13,7 @@ from holdfast import loop
 from holdfast.contracts import Answer, ContentRef, Run
 from tests.workflows.recorded import EDIT, MARKERS, load, names, readable
 from worker import workflow_runner
+from workflows.batches import BatchWorkflow
 from workflows.connection import DATA_CONVERTER
 from workflows.ingest import IngestWorkflow
 from workflows.request import BUGS, RequestWorkflow
@@ -21,6 +22,12 @@ RUNNERS = {"sandboxed": SandboxedWorkflowRunner(), "as tests": workflow_runner(s
 
 PATHS = {
     "approve",
+    "batch",
+    "batch_again",
+    "batch_cancel",
+    "batch_expire",
+    "batch_fallback",
+    "batches",
     "broken",
     "cancel",
     "cancel_waiting",
@@ -54,7 +61,7 @@ PATHS = {
 def replayer(runner: WorkflowRunner | None = None, *, traced: bool = False) -> Replayer:
     """A replayer of the shipped workflows."""
     return Replayer(
-        workflows=[RequestWorkflow, IngestWorkflow],
+        workflows=[RequestWorkflow, IngestWorkflow, BatchWorkflow],
         data_converter=DATA_CONVERTER,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
         interceptors=[TracingInterceptor()] if traced else [],
@@ -104,6 +111,9 @@ def test_a_history_names_no_machine_and_no_path(name: str) -> None:
     assert ".py" not in text
 
 
+FIRST = loop.ChooseDeployment((), ())
+
+
 @workflow.defn(name="RequestWorkflow", failure_exception_types=BUGS)
 class RoutesTwice(RequestWorkflow):
     """Has one step more."""
@@ -119,7 +129,7 @@ class RoutesTwice(RequestWorkflow):
 
     async def _begin(self) -> loop.LoopTick:
         tick = await super()._begin()
-        await self._choose(())
+        await self._choose(FIRST)
         return tick
 
 
@@ -138,11 +148,11 @@ class RoutesFirst(RequestWorkflow):
         return await super().run(run)
 
     async def _begin(self) -> loop.LoopTick:
-        self._chosen = await super()._choose(())
+        self._chosen = await super()._choose(FIRST)
         return await super()._begin()
 
-    async def _choose(self, excluded: tuple[str, ...]) -> loop.LoopTick:
-        return self._chosen or await super()._choose(excluded)
+    async def _choose(self, command: loop.ChooseDeployment) -> loop.LoopTick:
+        return self._chosen or await super()._choose(command)
 
 
 @workflow.defn(name="RequestWorkflow", failure_exception_types=BUGS)
@@ -159,7 +169,7 @@ class ForgetsTheDeadline(RequestWorkflow):
         return await super().run(run)
 
     async def _ask(self, content: ContentRef) -> loop.LoopTick:
-        self._open(content)
+        self._open(content, "output")
         await workflow.wait_condition(lambda: self._desk.verdict is not None)
         return loop.Approved(content)
 

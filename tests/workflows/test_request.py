@@ -9,7 +9,6 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
 from holdfast.contracts import Decision, Progress
-from holdfast.errors import Outcome
 from holdfast.ledger import AttemptState
 from tests.house import House
 from tests.workflows.recorded import readable
@@ -116,7 +115,6 @@ async def test_exhausted_credit_is_never_retried(house: House, script: Script) -
     reply = await house.ask("plain", "No credit.")
     assert reply["status"] == "failed"
     assert reply["attempts"] == 1
-    await house.services.ledger.health.record("sim", Outcome.OK)
 
 
 async def test_a_failing_deployment_falls_back_to_the_next(house: House, script: Script) -> None:
@@ -124,7 +122,6 @@ async def test_a_failing_deployment_falls_back_to_the_next(house: House, script:
     reply = await house.ask("fallback", "Go elsewhere.")
     assert reply["status"] == "completed", reply
     assert reply["deployment"] == "spare"
-    await house.services.ledger.health.record("sim", Outcome.OK)
 
 
 async def test_a_call_that_may_have_been_billed_counts_at_its_worst_case(house: House, script: Script) -> None:
