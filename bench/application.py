@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import cProfile
+import logging
 import os
 import signal
 
@@ -28,8 +29,10 @@ async def main() -> None:
     services = await worker.open_services(settings, configuration)
     await services.warm_up()
     client = await connect_client(settings.engine.address, settings.engine.namespace)
+    await worker.apply_queue_limits(client, settings, configuration)
     workers = worker.build_workers(client, services, settings, configuration)
-    app = create_app(settings, configuration, services.ledger, Engine(client, settings.engine))
+    engine = Engine(client, settings.engine)
+    app = create_app(settings, configuration, services.ledger, engine, relay=services.relay)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     running = asyncio.create_task(worker.serve_workers(workers))
@@ -43,6 +46,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    # Simulated faults are part of the load; a traceback for each would be part of it too.
+    logging.getLogger("temporalio").setLevel(logging.ERROR)
     profile = cProfile.Profile() if os.environ.get("BENCH_PROFILE") else None
     if profile:
         profile.enable()

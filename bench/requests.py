@@ -8,7 +8,6 @@ import asyncio
 import sqlite3
 import statistics
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from bench.figures import quantile, spread_ms
 from bench.stack import Stack, client, cpu_seconds, running, submit
 from holdfast.knowledge import read_documents
 from workflows.connection import connect_client
@@ -39,8 +39,8 @@ async def one_at_a_time(*, rounds: int = 200) -> dict[str, Any]:
             direct.append(await _timed(_direct(http, stack, f"Question {number}?")))
         return {
             "rounds": rounds,
-            "holdfast_ms": _spread(held),
-            "direct_ms": _spread(direct),
+            "holdfast_ms": spread_ms(held),
+            "direct_ms": spread_ms(direct),
             "added_ms_median": round((statistics.median(held) - statistics.median(direct)) * 1000, 1),
             "target_added_ms_median": 40,
         }
@@ -80,7 +80,7 @@ async def throughput(*, requests: int = 1_000, in_flight: int = 64, agent: str =
             "per_second": round(requests / elapsed, 1),
             "target_per_second": 40 if agent == "plain" else None,
             "failures": failures,
-            "latency_ms": _spread(latencies),
+            "latency_ms": spread_ms(latencies),
             "cpu_ms_per_request": {role: round(seconds / requests * 1000, 1) for role, seconds in used.items()},
         }
 
@@ -131,8 +131,8 @@ async def all_in_flight(*, requests: int = 1_000, arrivals_per_second: float | N
             "others": sorted(set(statuses) - {"completed"}),
             "elapsed_s": round(elapsed, 1),
             "added_time_to_first_token_s": {
-                "p50": round(_quantile(added, 0.5), 2),
-                "p95": round(_quantile(added, 0.95), 2),
+                "p50": round(quantile(added, 0.5), 2),
+                "p95": round(quantile(added, 0.95), 2),
                 "max": round(max(added), 2),
             },
             "target_p95_s": 3,
@@ -185,16 +185,3 @@ def _admitted(ledger: Path) -> dict[str, float]:
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as database:
         rows = database.execute("SELECT request_id, min(opened_at) FROM attempts GROUP BY request_id").fetchall()
     return {request: datetime.fromisoformat(opened).replace(tzinfo=UTC).timestamp() for request, opened in rows}
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    return {
-        "p50": round(_quantile(seconds, 0.5) * 1000, 1),
-        "p95": round(_quantile(seconds, 0.95) * 1000, 1),
-        "p99": round(_quantile(seconds, 0.99) * 1000, 1),
-    }
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

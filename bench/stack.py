@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ model = "extractive-1"
 price = { input = "0", output = "0" }
 """
 
+PROMPT = "Answer the question."
+"""The instructions of every agent here, and of the wrapper."""
+
 AGENTS = {
     "plain": 'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n',
     "recalling": 'deployments = ["sim"]\nprompt = "plain.md"\n',
@@ -51,31 +54,39 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(*, profile: str | None = None, simulator_profile: str = "") -> AsyncIterator[Stack]:
+async def running(
+    *,
+    profile: str | None = None,
+    simulator_profile: str | Path = "",
+    models: str = MODELS,
+    agents: Mapping[str, str] = AGENTS,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stack]:
     """Start a stack in a scratch directory and stop it in order.
 
     Args:
         profile: File for a cProfile of the application.
-        simulator_profile: TOML for the simulator, e.g. latencies.
+        simulator_profile: TOML for the simulator, e.g. latencies; or a file with it.
+        models: `models.toml`; `%(url)s` stands for the simulator.
+        agents: Files of `config/agents`, by name.
+        environment: Further settings of the application.
     """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-")))
         temporal = await stack.enter_async_context(TemporalServer(database=directory / "temporal.db", port=0, ui=False))
-        (directory / "simulator.toml").write_text(simulator_profile)
-        simulator, line = await _start(
-            stack, "simulator", "--port", "0", "--profile", str(directory / "simulator.toml"), environment={}
-        )
-        url = line.rsplit(" ", 1)[-1]
-        config = _write_config(directory, url)
-        environment = {
+        simulator, url = await provider(stack, directory, simulator_profile)
+        config = _write_config(directory, models % {"url": url}, agents)
+        settings = {
             "HOLDFAST_CONFIG_DIR": str(config),
             "HOLDFAST_ENGINE__ADDRESS": temporal.address,
             "HOLDFAST_GATEWAY__PORT": "0",
             "HOLDFAST_GATEWAY__MAX_WAIT": "10m",
             "HOLDFAST_LEDGER__URL": f"sqlite+aiosqlite:///{directory}/holdfast.db",
             "HOLDFAST_KNOWLEDGE__PATH": str(directory / "knowledge"),
-        } | ({"BENCH_PROFILE": profile} if profile else {})
-        application, gateway = await _start(stack, "bench.application", environment=environment)
+            **({"BENCH_PROFILE": profile} if profile else {}),
+            **(environment or {}),
+        }
+        application, gateway = await start(stack, "bench.application", environment=settings)
         yield Stack(
             gateway,
             url,
@@ -85,9 +96,42 @@ async def running(*, profile: str | None = None, simulator_profile: str = "") ->
         )
 
 
-async def _start(
-    stack: AsyncExitStack, module: str, *arguments: str, environment: dict[str, str]
+async def provider(
+    stack: AsyncExitStack, directory: Path, profile: str | Path = ""
 ) -> tuple[asyncio.subprocess.Process, str]:
+    """Start a simulator as a process of its own.
+
+    Args:
+        stack: Stops it.
+        directory: For its files.
+        profile: Its profile as TOML, or the file with it.
+
+    Returns:
+        The process and its address.
+    """
+    if isinstance(profile, str):
+        written = directory / "simulator.toml"
+        written.write_text(profile)
+        profile = written
+    process, line = await start(stack, "simulator", "--port", "0", "--profile", str(profile), environment={})
+    return process, line.rsplit(" ", 1)[-1]
+
+
+async def start(
+    stack: AsyncExitStack, module: str, *arguments: str, environment: Mapping[str, str], patience: float = 120
+) -> tuple[asyncio.subprocess.Process, str]:
+    """Run a module as a process, stopped with the stack.
+
+    Args:
+        stack: Stops it.
+        module: Which.
+        arguments: On its command line.
+        environment: Beside this process's own.
+        patience: Seconds to wait for its first line.
+
+    Returns:
+        The process, and the first line that it printed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, env={**os.environ, **environment}
     )
@@ -104,19 +148,19 @@ async def _start(
     stack.push_async_callback(stop)
     if process.stdout is None:
         raise AssertionError("stdout is a pipe")
-    line = (await asyncio.wait_for(process.stdout.readline(), 120)).decode().strip()
+    line = (await asyncio.wait_for(process.stdout.readline(), patience)).decode().strip()
     if not line:
         raise RuntimeError(f"{module} ended before it was ready, with code {await process.wait()}")
     return process, line
 
 
-def _write_config(directory: Path, url: str) -> Path:
+def _write_config(directory: Path, models: str, agents: Mapping[str, str]) -> Path:
     config = directory / "config"
     for name in ("agents", "prompts", "schemas"):
         (config / name).mkdir(parents=True)
-    (config / "models.toml").write_text(MODELS % {"url": url})
-    (config / "prompts" / "plain.md").write_text("Answer the question.\n")
-    for name, text in AGENTS.items():
+    (config / "models.toml").write_text(models)
+    (config / "prompts" / "plain.md").write_text(f"{PROMPT}\n")
+    for name, text in agents.items():
         (config / "agents" / f"{name}.toml").write_text(text)
     return config
 
