@@ -106,7 +106,10 @@ async def test_requests_wait_for_the_store_and_none_goes_past_a_check(outage: Ou
     before = len(simulator.calls())
     await asyncio.sleep(OUTAGE_SECONDS)
     assert len(simulator.calls()) == before, "nothing is sent that could not be checked"
-    assert any(outage.store in said for said in await complaints(house, submitting)), "the error names the store"
+    # A call says so between two tries only, and only those whose submitter has heard back can be asked.
+    async with asyncio.timeout(30):
+        while not any(outage.store in said for said in await complaints(house, submitting)):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
     await outage.end()
 
     ended = [await house.show(request_id, wait=60) for request_id, _ in await asyncio.gather(*submitting)]
