@@ -4,11 +4,22 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio import activity
 
-from holdfast.contracts import Answer, AnswerDocument, AssistantTurn, Delivered, DeliverInput, FinishReason, Status
+from holdfast.contracts import (
+    Answer,
+    AnswerDocument,
+    AssistantTurn,
+    Delivered,
+    DeliverInput,
+    FinishReason,
+    Status,
+    Usage,
+)
 from holdfast.guards import restore
 from holdfast.ledger import FinishedRequest, Ledger, Reuse
+from holdfast.notify import Notifier
 from holdfast.preparation import PASSAGES
 from holdfast.relay import Relay
 from holdfast.telemetry import Metrics
@@ -16,12 +27,15 @@ from holdfast.validation import cite
 
 
 class Deliver:
-    """Writes the answer document, the exact answer and the request's final row in one transaction."""
+    """Writes the answer document, the exact answer, the final row and notifications in one transaction."""
 
-    def __init__(self, ledger: Ledger, relay: Relay, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, relay: Relay, metrics: Metrics | None = None, notifier: Notifier | None = None
+    ) -> None:
         self._ledger = ledger
         self._relay = relay
         self._metrics = metrics or Metrics()
+        self._notifier = notifier
 
     @activity.defn(name="deliver")
     async def deliver(self, given: DeliverInput) -> Delivered:
@@ -32,6 +46,7 @@ class Deliver:
         reuse = None
         if delivers and given.recallable and given.masked and given.content:
             reuse = Reuse(given.masked.sha256, given.content, given.passages, input_sha256=request.input.sha256)
+        now = datetime.now(UTC)
         finished = await self._ledger.finish(
             FinishedRequest(
                 tenant=request.tenant,
@@ -39,8 +54,9 @@ class Deliver:
                 agent=request.plan.agent,
                 plan_version=request.plan.version,
                 submitted_at=request.submitted_at,
-                finished_at=datetime.now(UTC),
-                session=request.session,
+                finished_at=now,
+                # What agents say to each other is no turn of their user's conversation.
+                session=None if request.parent else request.session,
                 tier=request.tier,
                 answer=Answer(
                     request_id=request.id,
@@ -51,17 +67,36 @@ class Deliver:
                     recalled=given.recalled,
                     finish_reason=given.finish_reason,
                     decided_by=given.decided_by,
+                    tool_calls=given.tool_calls,
+                    delegates=given.delegates,
+                    limit=given.limit,
+                    tainted=given.tainted,
                 ),
                 input=request.input,
+                delegated=None if given.delegated == Usage() else given.delegated,
             ),
             document=document,
             reuse=reuse,
-            forget_vault=given.private,
+            # A run that is broken off while it masks results of tools does not hear that there is something to forget.
+            forget_vault=given.private or request.plan.toolbox is not None,
+            deliveries=self._notifier.of_end(
+                request,
+                given.status,
+                now,
+                content_sha256=given.content.sha256 if given.content else None,
+                decided_by=given.decided_by,
+            )
+            if self._notifier
+            else (),
         )
         await self._relay.close(request.id)
         answer = finished.answer
         self._metrics.request_ended(request.plan.agent, answer.status)
-        return Delivered(status=answer.status, document=answer.document, usage=answer.usage, attempts=answer.attempts)
+        ended = Delivered(
+            status=answer.status, document=answer.document, usage=finished.own_usage, attempts=answer.attempts
+        )
+        # What is unset is left out of the history.
+        return ended.model_copy(update={"deliveries": finished.deliveries}) if finished.deliveries else ended
 
     async def _document(self, given: DeliverInput) -> str:
         contents, request = self._ledger.contents, given.request
@@ -80,7 +115,10 @@ class Deliver:
 
 
 def _tool_calls(text: str, mapping: dict[str, str]) -> str:
-    turn = AssistantTurn.model_validate_json(text)
+    try:
+        turn = AssistantTurn.model_validate_json(text)
+    except ValidationError:  # some servers say that a reply asks for calls, and there are none in it
+        turn = AssistantTurn(text=text)
     calls = tuple(
         call.model_copy(update={"arguments": _restored_arguments(call.arguments, mapping)}) for call in turn.tool_calls
     )

@@ -61,10 +61,12 @@ def _is_last() -> bool:
 
 
 def application_error(error: HoldfastError, *, last: bool = False) -> ApplicationError:
-    """The engine's form of an error of the library. A ceiling is not a crash, hence benign."""
+    """The engine's form of an error of the library. A ceiling is not a crash, hence benign; its details say which."""
     benign = isinstance(error, LimitExceeded)
+    which = (error.limit, error.needed, error.bound) if isinstance(error, LimitExceeded) else ()
     return ApplicationError(
         str(error),
+        *which,
         type=type(error).__name__,
         non_retryable=last or isinstance(error, _FINAL),
         category=ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED,

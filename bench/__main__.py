@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from bench import requests
+from bench.approvals import approvals
 from bench.edge_hit import edge_hit
 from bench.fairness import fairness
 from bench.ledger import ledger
@@ -51,6 +52,7 @@ def benches(size: float) -> dict[str, Callable[[], Awaitable[dict[str, Any]]]]:
         "token_latency": lambda: token_latency(streams=some(100)),
         "fairness": lambda: fairness(flood=some(200)),
         "ledger": lambda: ledger(calls=some(3_000)),
+        "approvals": lambda: approvals(parked=some(1_000), decisions=some(200)),
     }
 
 

@@ -29,6 +29,7 @@ from holdfast.configuration import Configuration, load_configuration
 from holdfast.deployments import resolve_key
 from holdfast.errors import HoldfastError
 from holdfast.ledger import Ledger
+from holdfast.people import People
 from holdfast.redis_server import address, answering, connect
 from holdfast.settings import Settings, load_settings
 
@@ -38,6 +39,7 @@ Verdict = Literal["ok", "problem", "advice", "off"]
 MINIMUM_PYTHON = (3, 11)
 PROBE_SECONDS = 3.0
 SIMULATOR_PORT = 8091
+PAGES_PORT = 8093
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ async def all_checks(url: str = "") -> list[Check]:
     try:
         configuration = load_configuration(settings.config_dir if settings else Path("config"))
         found += configured(configuration)
+        found.append(tools(configuration))
+        found.append(people(settings.config_dir if settings else Path("config"), configuration))
     except HoldfastError as error:
         found.append(Check("configuration", "problem", str(error), "Correct the key that is named."))
     if settings is not None:
@@ -168,6 +172,53 @@ def configured(configuration: Configuration) -> list[Check]:
             except HoldfastError as error:
                 found.append(Check("API keys", "problem", str(error), "Set the variable that is named."))
     return found
+
+
+def tools(configuration: Configuration) -> Check:
+    """Databases and programs that agents' tools need are there, as far as that can be seen without asking them."""
+    try:
+        lacking = configuration.unready()
+    except HoldfastError as error:
+        return Check("tools", "problem", str(error), "Set the variable that is named where the worker runs.")
+    looked = _looked_for_programs(configuration)
+    if lacking:
+        remedy = f"`holdfast dev` makes the sample shop's database by itself; all else has to be put there{looked}."
+        return Check("tools", "advice", " ".join(lacking), remedy)
+    return Check("tools", "ok", f"every tool that agents list can be called from here{looked}")
+
+
+def _looked_for_programs(configuration: Configuration) -> str:
+    """Where programs of MCP servers were looked for: a worker that another shell starts may have another `PATH`."""
+    if not any(server.command for server in configuration.toolset.servers.values()):
+        return ""
+    path = os.environ.get("PATH", os.defpath)
+    return f"; programs of MCP servers were looked for on {path!r}, which need not be a worker's PATH"
+
+
+def people(directory: Path, configuration: Configuration) -> Check:
+    """Roles that agents name are given to somebody; else a question would wait in vain."""
+    try:
+        rules = check_roles(directory, configuration)
+    except HoldfastError as error:
+        return Check("approvers", "problem", str(error), "Give the role to somebody; docs/approvals.md.")
+    return Check("approvers", "ok", f"{rules} rules, and every role in them is given to somebody")
+
+
+def check_roles(directory: Path, configuration: Configuration) -> int:
+    """Check every rule's roles.
+
+    Returns:
+        How many rules there are.
+
+    Raises:
+        ConfigurationError: A role is given to nobody, or `people.toml` is wrong.
+    """
+    known = People(directory / "people.toml")
+    rules = [(name, rule) for name, agent in sorted(configuration.agents.items()) for rule in agent.rules]
+    for name, rule in rules:
+        for approvers in (rule.approvers, *(stage.approvers for stage in rule.escalation)):
+            known.check(approvers, where=f"{directory / 'agents' / f'{name}.toml'}: `approvers`")
+    return len(rules)
 
 
 async def ledger(url: str) -> Check:
@@ -273,6 +324,7 @@ def ports(settings: Settings) -> list[Check]:
         "the Temporal server": files.port,
         "the Temporal Web UI": files.ui_port,
         "the demo model": SIMULATOR_PORT,
+        "the sample pages": PAGES_PORT,
     }
     taken = [f"{port} ({user})" for user, port in wanted.items() if port and _answers("127.0.0.1", port)]
     if taken:

@@ -8,7 +8,8 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from urllib.parse import quote as percent_encode
 import httpx
 
 from cli.output import UNREACHABLE, USAGE, Problem
+from cli.remedies import in_commands
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 LONGEST_POLL_SECONDS = 20.0
@@ -128,7 +130,9 @@ class GatewayClient:
         return document
 
     def _read(self, request_id: str, wait: float, query: Query) -> Document:
-        return self._call("GET", f"/v1/requests/{_segment(request_id)}", query={**query, **_waiting(wait)}, held=wait)
+        with self._about(request_id):
+            path = f"/v1/requests/{_segment(request_id)}"
+            return self._call("GET", path, query={**query, **_waiting(wait)}, held=wait)
 
     def requests(self, query: Query) -> Document:
         """The tenant's requests, the latest first."""
@@ -136,11 +140,22 @@ class GatewayClient:
 
     def cancel(self, request_id: str) -> Document:
         """Ask a request to stop."""
-        return self._call("POST", f"/v1/requests/{_segment(request_id)}/cancel")
+        with self._about(request_id):
+            return self._call("POST", f"/v1/requests/{_segment(request_id)}/cancel")
 
     def approvals(self) -> list[Document]:
         """Open questions that the caller may see."""
         found: list[Document] = self._call("GET", "/v1/approvals")["approvals"]
+        return found
+
+    def approval(self, request_id: str) -> Document:
+        """A request's open question, with what was called before it."""
+        with self._about(request_id):
+            return self._call("GET", f"/v1/approvals/{_segment(request_id)}")
+
+    def approval_history(self, query: Query) -> list[Document]:
+        """What happened to the tenant's approvals, the latest first."""
+        found: list[Document] = self._call("GET", "/v1/approvals/history", query=query)["events"]
         return found
 
     def decide(
@@ -151,13 +166,21 @@ class GatewayClient:
         *,
         payload: str | None = None,
         reason: str | None = None,
+        round_number: int | None = None,
     ) -> Document:
-        """Decide on exactly the content that the digest names."""
-        body = {"decision": decision, "content_sha256": content_sha256, "payload": payload, "reason": reason}
-        return self._once(
-            f"/v1/approvals/{_segment(request_id)}/decisions",
-            {name: value for name, value in body.items() if value is not None},
-        )
+        """Decide on exactly the content that the digest names, and on that question of the request."""
+        body = {
+            "decision": decision,
+            "content_sha256": content_sha256,
+            "payload": payload,
+            "reason": reason,
+            "round": round_number,
+        }
+        with self._about(request_id):
+            return self._once(
+                f"/v1/approvals/{_segment(request_id)}/decisions",
+                {name: value for name, value in body.items() if value is not None},
+            )
 
     def ingest(self, collection: str, documents: Sequence[Mapping[str, str]]) -> Document:
         """Index documents, replacing earlier texts of the same sources; returns when that is done or has failed."""
@@ -182,6 +205,25 @@ class GatewayClient:
         name = self.said_user if user is None else user
         who = ["--user", name] if name else []
         return shlex.join([_program(), *words, *who, *where])
+
+    @property
+    def repeats_user(self) -> bool:
+        """Whether a command of `command` acts under the same name as this client, and no key says who acts."""
+        named = self.said_user or os.environ.get("HOLDFAST_USER") or _login_name()
+        return named == self.user and "Authorization" not in self._http.headers
+
+    @property
+    def called(self) -> str:
+        """How the caller is called, for a person: the user's name, or that a key stands for it."""
+        return "the user of your API key" if "Authorization" in self._http.headers else self.user
+
+    @contextmanager
+    def _about(self, request_id: str) -> Iterator[None]:
+        """A call about one request: what is wrong with it is told with the command that helps."""
+        try:
+            yield
+        except Problem as problem:
+            raise in_commands(problem, request_id, self.command) from None
 
     def _once(self, path: str, body: object, *, key: str = "", query: Query | None = None, held: float = 0) -> Document:
         """Post under an idempotency key, so that a repetition after a broken connection does nothing twice."""

@@ -23,6 +23,10 @@ ANSWER_SECONDS = 120.0
 """The first question also loads what the process has not used yet."""
 
 
+_LOOKED_AT = 100
+"""Latest requests of the agent among which an earlier start's is looked for."""
+
+
 @dataclass
 class Demo:
     """What the conversation has come to."""
@@ -75,16 +79,33 @@ def index_documents(client: GatewayClient, output: Output, root: Path) -> Indexe
     return indexed
 
 
-def ask(client: GatewayClient, output: Output, indexed: Indexed) -> Demo:
+def ask(client: GatewayClient, output: Output, indexed: Indexed, version: str) -> Demo:
     """Ask the question and show what comes: an answer that waits for approval, unless the agent was changed.
+
+    What an earlier start asked of the same agent and nobody has decided is shown again instead: who starts often would
+    be left with as many questions.
+
+    Args:
+        client: Acts as who asks.
+        output: Where it is shown.
+        indexed: What can be asked about.
+        version: Of the agent, as its files are now.
 
     Raises:
         Problem: It ended, or waits, without an answer.
     """
+    session = f"demo-{version}"
+    earlier = _open(client, session)
     output.say()
-    output.say(f"{ASKER} asks {AGENT}: {QUESTION}", style="bold")
-    with output.working("Answering"):
-        request = client.submit(AGENT, QUESTION, session="demo", wait=ANSWER_SECONDS)
+    if earlier:
+        output.say(f"{ASKER} has asked {AGENT} at an earlier start: {QUESTION}", style="bold")
+    else:
+        output.say(f"{ASKER} asks {AGENT}: {QUESTION}", style="bold")
+    with output.working("Reading what was answered" if earlier else "Answering"):
+        if earlier:
+            request = client.request(earlier, wait=ANSWER_SECONDS)
+        else:
+            request = client.submit(AGENT, QUESTION, session=session, wait=ANSWER_SECONDS)
     if request["status"] == "completed":
         show_answer(output, request)
         return Demo(indexed, request, None)
@@ -100,6 +121,13 @@ def ask(client: GatewayClient, output: Output, indexed: Indexed) -> Demo:
     output.say(f"{request['id']} is answered and waits for approval. Its trace: {trace(request)}", style="bold")
     show_question(output, client, question)
     return Demo(indexed, request, question)
+
+
+def _open(client: GatewayClient, session: str) -> str:
+    """The id of the session's latest request if it has not ended; empty without one."""
+    rows = client.requests({"agent": AGENT, "limit": str(_LOOKED_AT)})["requests"]
+    found = next((row for row in rows if row["session"] == session), None)
+    return str(found["id"]) if found and found["status"] in ("running", "waiting") else ""
 
 
 def approve(client: GatewayClient, output: Output, demo: Demo) -> Demo:

@@ -20,7 +20,7 @@ def dev(
 ) -> None:
     """Start the Temporal server, the demo model, a worker and the gateway; index docs/ and ask one question.
 
-    A taken port moves to a free one. Ctrl-C stops everything in order.
+    A taken port moves to a free one, but for the one that `--port` asks for. Ctrl-C stops everything in order.
     """
     # Loads the engine's SDK, the gateway and the worker, 2 s that no other verb should pay.
     from cli import supervision

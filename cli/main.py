@@ -6,24 +6,57 @@ Nothing heavy is imported here: a verb that needs the engine, the models or the 
 
 import sys
 import traceback
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import Exit, TyperException
 
-from cli import approvals, budget, dev, doctor, ingest, models, requests, route, serve, temporal, usage
+from cli import (
+    agents,
+    approvals,
+    budget,
+    dev,
+    doctor,
+    ingest,
+    mcp,
+    models,
+    requests,
+    route,
+    serve,
+    team,
+    temporal,
+    usage,
+    webhooks,
+)
 from cli.output import Problem, report
+from holdfast import __version__
 from holdfast.errors import HoldfastError
 from holdfast.leaving import leave
 
 app = typer.Typer(
     name="holdfast",
-    help="Agentic LLM requests that survive crashes, never overspend, wait for people, and can be replayed.",
     epilog="Start with `holdfast dev`. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 gateway unreachable.",
     no_args_is_help=True,
     # A traceback with local variables would show the texts of requests.
     pretty_exceptions_enable=False,
 )
+
+
+def _answer(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"holdfast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def holdfast(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_answer, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Agentic LLM requests that survive crashes, never overspend, wait for people, and can be replayed."""
+
+
 app.command("dev")(dev.dev)
 app.command("temporal")(temporal.temporal)
 app.command("gateway")(serve.gateway)
@@ -32,10 +65,14 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(approvals.app, name="approvals")
 app.command("decide")(approvals.decide)
 app.command("ingest")(ingest.ingest)
+app.command("mcp")(mcp.mcp)
+app.add_typer(agents.app, name="agents")
 app.add_typer(models.app, name="models")
 app.add_typer(budget.app, name="budget")
 app.command("usage")(usage.usage)
 app.add_typer(route.app, name="route")
+app.add_typer(team.app, name="demo")
+app.add_typer(webhooks.app, name="webhooks")
 app.command("doctor")(doctor.doctor)
 
 

@@ -4,13 +4,14 @@ Answers go to standard output, progress and errors to standard error. Text that 
 person is never written raw: it could move the cursor, recolour the screen or reorder what an approver reads.
 """
 
+import errno
 import json
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -47,6 +48,17 @@ class Problem(HoldfastError):
         self.members = dict(members or {})
 
 
+class _Console(Console):
+    """A console whose reader may go away (`| head`), as an ordinary error."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Let what was started be stopped in order.
+
+        The library raises `SystemExit`, which leaves an event loop at once: `dev` would never stop its parts.
+        """
+        raise BrokenPipeError(errno.EPIPE, "Whoever read the output has gone.")
+
+
 class Output:
     """Where a verb's words go.
 
@@ -58,8 +70,8 @@ class Output:
         self.as_json = as_json
         # What is not a terminal has no width; a table in a pipe should not be folded to 80 columns.
         width = None if sys.stdout.isatty() else 160
-        self.console = Console(highlight=False, markup=False, emoji=False, width=width)
-        self.notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self.console = _Console(highlight=False, markup=False, emoji=False, width=width)
+        self.notes = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     @property
     def interactive(self) -> bool:
@@ -92,6 +104,17 @@ class Output:
         for position, command in enumerate(commands):
             self.say(f"{'Next:' if position == 0 else '  or:'} {command}", style="cyan")
 
+    def steps(self, *commands: str) -> None:
+        """Write what to do next where one comes after the other."""
+        self.say()
+        for position, command in enumerate(commands):
+            self.say(f"{'Next:' if position == 0 else 'then:'} {command}", style="cyan")
+
+    def quoted(self, text: str) -> None:
+        """Write what somebody else wrote, so that no line of it looks like one of ours."""
+        for line in text.splitlines() or ["(nothing)"]:
+            self.say(f"    | {line}")
+
     def note(self, text: str) -> None:
         """Write a line of progress or warning to standard error."""
         self.notes.print(visible(text), style="dim", soft_wrap=True)
@@ -118,6 +141,16 @@ class Output:
 def moment(written: str) -> str:
     """A moment as the gateway writes it (RFC 3339), for a person: to the minute, in UTC."""
     return f"{datetime.fromisoformat(written).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def span(length: timedelta) -> str:
+    """A length of time as files write it: `2d`, `1h30m`, `250ms`."""
+    left = round(length / timedelta(milliseconds=1))
+    written = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, left = divmod(left, size)
+        written += f"{count}{unit}" if count else ""
+    return written or "0s"
 
 
 def report(error: HoldfastError, *, as_json: bool) -> int:

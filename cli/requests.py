@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli.approvals import show_question
+from cli.approvals import PAST, asked_next, show_asked, show_question
 from cli.client import Document, GatewayClient
+from cli.missing_tools import show_missing_tools
 from cli.options import Json, RequestId, Url, User
 from cli.output import DONE, FAILED, USAGE, Output, Problem, moment, visible
 
@@ -104,12 +105,19 @@ def show_request(output: Output, client: GatewayClient, document: Document) -> N
     if output.as_json:
         return
     status, request_id = str(document["status"]), str(document["id"])
-    output.heading(f"{request_id}  {document['agent']}  {status}")
+    output.heading(f"{request_id}  {document['agent']}  {status}  asked by {document['user']}")
+    waits_for_reader = None
+    if status == "waiting":
+        waits_for_reader = next((row for row in client.approvals() if row["request_id"] == request_id), None)
+    if waits_for_reader is None:
+        show_asked(output, str(document["user"]), document.get("asked"))
+    _show_decisions(output, document)
+    show_missing_tools(output, document)
     if status == "completed":
         show_answer(output, document)
         output.next(f"see how it came about: {trace(document)}", client.command("requests", "list"))
     elif status == "waiting":
-        _show_waiting(output, client, document)
+        _show_waiting(output, client, document, waits_for_reader)
     elif status == "running":
         if progress := document.get("progress"):
             output.say(f"At step {progress['step']}, {progress['attempts']} model calls so far.")
@@ -158,16 +166,33 @@ def money(amount: str | None) -> str:
     return "$0" if not dollars else f"${dollars:.4f}" if dollars >= Decimal("0.0001") else f"${dollars.normalize():f}"
 
 
-def _show_waiting(output: Output, client: GatewayClient, document: Document) -> None:
-    question = next((row for row in client.approvals() if row["request_id"] == document["id"]), None)
+def _show_decisions(output: Output, document: Document) -> None:
+    """Who decided what and when; while no worker tells it, who decided last."""
+    taken = (document.get("progress") or {}).get("decisions") or []
+    if taken:
+        output.say()
+        output.heading("Decisions")
+    for one in taken:
+        actor = "nobody in time, so the rule" if one["actor"] == "deadline" else one["actor"]
+        about = {"output": "the answer", "tool": "a tool call", "budget": "going past the budget"}[one["kind"]]
+        why = f": {one['reason']}" if one["reason"] else ""
+        output.say(f"  {actor} {PAST[one['decision']].lower()} {about} at {moment(one['decided_at'])}{why}")
+    if not taken and document.get("decided_by") and document["status"] != "completed":
+        output.say(f"Decided by {document['decided_by']}.")
+
+
+def _show_waiting(output: Output, client: GatewayClient, document: Document, question: Document | None) -> None:
     if question is not None:
         show_question(output, client, question)
         return
     approval = document["approval"]
     output.say(f"Waits until {moment(approval['deadline'])} for a decision by {', '.join(approval['approvers'])}.")
-    approver = next((name for name in approval["approvers"] if name != "*"), None)
+    if approval["quorum"] > 1:
+        agree = ", ".join(vote["actor"] for vote in approval["votes"]) or "nobody yet"
+        output.say(f"{len(approval['votes'])} of {approval['quorum']} agree: {agree}.")
+    who, user = asked_next(approval, str(document.get("user", "")))
     output.next(
-        f"one of them: {client.command('decide', document['id'], 'approve', user=approver)}",
+        f"{who}: {client.command('decide', str(document['id']), 'approve', user=user)}",
         client.command("requests", "show", str(document["id"])),
     )
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from logging.handlers import RotatingFileHandler
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import uvloop
+from fastapi import FastAPI
 
 import worker
-from cli import demo
-from cli.client import GatewayClient
+from cli import demo, samples, team
+from cli.client import DEFAULT_URL, GatewayClient
 from cli.output import DONE, Output, Problem
 from cli.temporal_server import TemporalServer
 from gateway.app import create_app
@@ -30,6 +31,7 @@ from holdfast.configuration import Configuration, load_configuration
 from holdfast.errors import ConfigurationError, HoldfastError, Unavailable
 from holdfast.settings import Settings, load_settings
 from holdfast.telemetry import start_metrics, start_tracing
+from simulator.program import DEMO, Profile
 from simulator.server import Simulator
 from workflows.connection import connect_client, tracing_interceptors
 
@@ -61,7 +63,11 @@ class House:
     gateway_url: str
     ui_url: str
     simulator_url: str
+    pages_url: str | None
+    """Where the sample shop's pages are served, in a checkout."""
     data: Path
+    versions: Mapping[str, str]
+    """Of the agents."""
     moved: tuple[str, ...]
     """A sentence for every wanted port that was taken."""
     parts: tuple[asyncio.Task[None], ...]
@@ -70,11 +76,18 @@ class House:
     def document(self) -> dict[str, Any]:
         """For `--json`."""
         urls = {"gateway": self.gateway_url, "ui": self.ui_url, "simulator": self.simulator_url}
+        if self.pages_url:
+            urls["pages"] = self.pages_url
         return {"urls": urls, "data": str(self.data), "moved": list(self.moved)}
 
 
-def run(options: Options, output: Output) -> int:
+def run(options: Options, output: Output, *, as_team: bool = False) -> int:
     """Serve until stopped, or with `once` until the demo is over.
+
+    Args:
+        options: What the command line asked for.
+        output: Where it is shown.
+        as_team: Whether the demo is the team's.
 
     Returns:
         The exit code.
@@ -84,7 +97,7 @@ def run(options: Options, output: Output) -> int:
     """
     log_to(data_directory(options) / "holdfast.log")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_stopped(_serve(options, output), options, output))
+        return runner.run(_until_stopped(_serve(options, output, as_team=as_team), options, output))
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None], options: Options, output: Output) -> int:
@@ -112,13 +125,15 @@ async def _until_stopped(work: Coroutine[Any, Any, None], options: Options, outp
     return DONE
 
 
-async def _serve(options: Options, output: Output) -> None:
+async def _serve(options: Options, output: Output, *, as_team: bool) -> None:
     async with running(options, output) as house:
         _show(house, output)
-        held = await unless_a_part_dies(asyncio.to_thread(_converse, house, options, output), house.parts)
-        output.document(house.document() | (held.document() if held else {}))
+        converse = _converse_with_team if as_team else _converse
+        held = await unless_a_part_dies(asyncio.to_thread(converse, house, options, output), house.parts)
+        output.document(house.document() | held)
         if options.once:
-            output.next("holdfast dev, which does the same and keeps serving")
+            again = "holdfast demo team --keep" if as_team else "holdfast dev"
+            output.next(f"{again}, which does the same and keeps serving")
             return
         if house.settings.api_keys:
             output.say("Commands need one of your keys: export HOLDFAST_API_KEY=...")
@@ -132,19 +147,20 @@ def _show(house: House, output: Output) -> None:
     output.heading("Holdfast is running.")
     output.say(f"  gateway          {house.gateway_url}")
     output.say(f"  Temporal Web UI  {house.ui_url}")
+    output.say(f"  inbox            {house.gateway_url}/inbox")
     output.say(f"  demo model       {house.simulator_url}")
     output.say(f"  data and logs    {house.data}")
-    if exports := _exports(house.settings):
-        output.say("  `budget`, `usage` and `models` in another shell need:")
+    if exports := _exports(house.settings, house.gateway_url):
+        output.say("  Commands in another shell, `ask`, `budget`, `usage`, `models`, `webhooks` and others, need:")
         for line in exports:
             output.say(f"    export {line}")
     output.say()
 
 
-def _exports(settings: Settings) -> list[str]:
-    """What another shell must be told, so that verbs that open the ledger or the engine find these."""
+def _exports(settings: Settings, gateway_url: str) -> list[str]:
+    """What another shell must be told, so that verbs that call the gateway or open ledger or engine find these."""
     plain = load_settings()
-    lines = []
+    lines = [] if gateway_url == DEFAULT_URL else [f"HOLDFAST_URL={gateway_url}"]
     if settings.ledger.url != plain.ledger.url:
         lines.append(f"HOLDFAST_LEDGER__URL={settings.ledger.url}")
     if settings.engine.address != plain.engine.address:
@@ -152,18 +168,29 @@ def _exports(settings: Settings) -> list[str]:
     return lines
 
 
-def _converse(house: House, options: Options, output: Output) -> demo.Demo | None:
+def _converse(house: House, options: Options, output: Output) -> dict[str, Any]:
     """Hold the demo conversation; blocks, so call it in a thread."""
     with _client(house, demo.ASKER) as asker, _client(house, demo.APPROVER) as approver:
         try:
             indexed = demo.index_documents(asker, output, Path.cwd())
-            held = demo.ask(asker, output, indexed)
-            return demo.approve(approver, output, held) if options.once else held
+            held = demo.ask(asker, output, indexed, house.versions.get(demo.AGENT, ""))
+            return (demo.approve(approver, output, held) if options.once else held).document()
         except Problem as problem:
             if options.once:
                 raise
             output.note(f"The demo stopped: {problem} {problem.remedy}")
-            return None
+            return {}
+
+
+def _converse_with_team(house: House, options: Options, output: Output) -> dict[str, Any]:
+    """Let the team answer; blocks as `_converse` does."""
+    if house.pages_url is None:
+        raise Problem(
+            f"{Path.cwd()} has no samples/shop.sql, so the team has nothing to look into.",
+            remedy="Run `holdfast demo team` in a checkout of Holdfast.",
+        )
+    with _client(house, team.ASKER) as asker, _client(house, team.APPROVER) as approver:
+        return team.converse(asker, approver, output, house.pages_url, release=options.once)
 
 
 def _client(house: House, user: str) -> GatewayClient:
@@ -210,6 +237,14 @@ async def running(options: Options, output: Output) -> AsyncIterator[House]:
         )
         settings = settings.model_copy(update={"engine": engine_settings})
 
+        pages_url = None
+        if await asyncio.to_thread(samples.prepare, Path.cwd()):
+            pages_url = await stack.enter_async_context(samples.pages(Path.cwd()))
+            configuration = samples.at_pages(configuration, pages_url)
+            if pages_url != base_url(samples.HOST, samples.PORT):
+                moved.append(f"Port {samples.PORT} is taken; the sample shop's pages are at {pages_url} instead.")
+        for lacking in configuration.unready():
+            output.note(lacking)
         measuring = start_metrics(settings.telemetry, "holdfast-dev", own_server=False)
         stack.push_async_callback(asyncio.to_thread, measuring.stop)
         services = await worker.open_services(settings, configuration, metrics=measuring.metrics)
@@ -234,18 +269,16 @@ async def running(options: Options, output: Output) -> AsyncIterator[House]:
             relay=services.relay,
             running_metrics=measuring,
         )
-        host, wanted = settings.gateway.host, settings.gateway.port
-        try:
-            port = await stack.enter_async_context(serving(app, host, wanted))
-        except ConfigurationError:
-            port = await stack.enter_async_context(serving(app, host, 0))
-            moved.append(f"Port {wanted} is taken; the gateway listens on {base_url(host, port)} instead.")
+        host = settings.gateway.host
+        port = await _gateway(stack, app, host, settings.gateway.port, moved, asked_for=bool(options.port))
         yield House(
             settings=settings,
             gateway_url=base_url(host, port),
             ui_url=temporal.ui_url or "",
             simulator_url=simulator.url,
+            pages_url=pages_url,
             data=data,
+            versions={name: agent.plan.version for name, agent in configuration.agents.items()},
             moved=tuple(moved),
             parts=(working, watching),
         )
@@ -269,12 +302,27 @@ def settings_for(options: Options) -> Settings:
     return load_settings(**overrides)
 
 
+async def _gateway(
+    stack: AsyncExitStack, app: FastAPI, host: str, wanted: int, moved: list[str], *, asked_for: bool
+) -> int:
+    """Serve the gateway on the wanted port, or on a free one if that is taken and nobody asked for it by name."""
+    try:
+        return await stack.enter_async_context(serving(app, host, wanted))
+    except ConfigurationError as error:
+        if asked_for:
+            remedy = "Stop what listens there, or choose another; without `--port`, a free one is taken."
+            raise Problem(str(error), remedy=remedy) from None
+    port = await stack.enter_async_context(serving(app, host, 0))
+    moved.append(f"Port {wanted} is taken; the gateway listens on {base_url(host, port)} instead.")
+    return port
+
+
 async def _simulator(stack: AsyncExitStack, options: Options, moved: list[str]) -> Simulator:
     wanted = SIMULATOR_PORT if options.simulator_port is None else options.simulator_port
     try:
-        return await stack.enter_async_context(Simulator(port=wanted))
+        return await stack.enter_async_context(Simulator(port=wanted, profile=Profile.load(DEMO)))
     except OSError:
-        simulator = await stack.enter_async_context(Simulator(port=0))
+        simulator = await stack.enter_async_context(Simulator(port=0, profile=Profile.load(DEMO)))
         moved.append(f"Port {wanted} is taken; the demo model listens on {simulator.url} instead.")
         return simulator
 

@@ -7,20 +7,37 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gateway import problems
+from gateway.browser import Browsers
 from gateway.context import Gateway
 from gateway.edge import Edge
 from gateway.edge_answers import EdgeAnswers
 from gateway.execution import RequestEngine
 from gateway.identity import Identity
+from gateway.inbox_watch import InboxWatch
 from gateway.intake import Intake
 from gateway.milestones import Milestones
+from gateway.pages import Pages
 from gateway.representations import Links
-from gateway.routes import approvals, chat, collections, events, health, metrics, models, requests
+from gateway.routes import (
+    approvals,
+    chat,
+    collections,
+    events,
+    health,
+    inbox,
+    metrics,
+    models,
+    request_page,
+    requests,
+)
+from gateway.routes.site import Site, error_page
+from gateway.signed_in import SignedIn
 from gateway.text import TextPlane
 from gateway.tracing import TELEMETRY
 from holdfast.configuration import Configuration
 from holdfast.errors import HoldfastError
 from holdfast.ledger import Ledger
+from holdfast.people import People
 from holdfast.relay import MemoryRelay, Relay
 from holdfast.settings import Settings
 from holdfast.telemetry import RunningMetrics
@@ -75,11 +92,18 @@ def create_app(
         answers=answers,
         milestones=Milestones(engine),
         text=TextPlane(relay or MemoryRelay(), ledger),
-        identity=Identity(settings.api_keys),
+        identity=Identity(settings.api_keys, People(settings.config_dir / "people.toml")),
         links=Links(settings.engine.namespace, ui_url),
         started_at=int(time.time()),
     )
-    for module in (requests, events, chat, models, approvals, collections, health):
+    app.state.site = Site(
+        Pages(),
+        Browsers(app.state.gateway.identity, ledger.browser_sessions, settings.gateway.public_url),
+        SignedIn(ledger.browser_sessions),
+        InboxWatch(engine),
+    )
+    app.state.error_page = error_page
+    for module in (requests, events, chat, models, approvals, collections, health, inbox, request_page):
         app.include_router(module.router)
     if running_metrics is not None:
         app.include_router(metrics.router_of(running_metrics))

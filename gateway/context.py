@@ -18,7 +18,7 @@ from gateway.problems import Problem
 from gateway.representations import Links
 from gateway.text import TextPlane
 from holdfast.configuration import Configuration
-from holdfast.contracts import AnswerDocument, Status
+from holdfast.contracts import AnswerDocument, Progress, Status
 from holdfast.errors import ContentMissing
 from holdfast.ledger import Ledger
 from holdfast.settings import GatewaySettings
@@ -104,6 +104,18 @@ class Gateway:
         """Whether a request's answer has to satisfy a schema."""
         agent = self.configuration.agents.get(execution.agent)
         return agent is not None and agent.plan.output_schema is not None
+
+    async def progress(self, execution: Execution) -> Progress | None:
+        """A request's run sheet, its delegates' statuses as they are now; `None` when no worker answers."""
+        reached = await self.engine.progress(execution.request_id) if execution.traced else None
+        if reached is None:
+            return None
+        delegates = []
+        for delegate in reached.delegates:
+            # The request itself knows of a delegate at work only that it works; that it waits for people, the engine.
+            found = await self.engine.find(delegate.request_id, execution.tenant) if delegate.ok is None else None
+            delegates.append(delegate.model_copy(update={"status": found.status.value}) if found else delegate)
+        return reached.model_copy(update={"delegates": tuple(delegates)})
 
     async def complete(self, execution: Execution) -> tuple[Execution, AnswerDocument | None]:
         """A request with everything the ledger knows of its ending, and the answer's text while it is kept."""

@@ -74,7 +74,7 @@ def _harden(message: MutableMapping[str, Any], scope: Scope, reference: str) -> 
     headers = MutableHeaders(scope=message)
     headers["X-Request-Id"] = reference
     headers["X-Content-Type-Options"] = "nosniff"
-    if scope["path"].startswith("/v1/"):
+    if scope["path"].startswith("/v1/") or headers.get("content-type", "").startswith("text/event-stream"):
         headers["Cache-Control"] = "no-store"
 
 

@@ -1,6 +1,6 @@
 """What the routes know of a running request, and what they ask of the engine that runs it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -84,8 +84,18 @@ class RequestEngine(Protocol):
     async def requests(self, tenant: str, *, status: Status | None, agent: str | None, limit: int) -> list[Execution]:
         """The tenant's requests, the latest first."""
 
-    async def approvals(self, tenant: str, user: str, limit: int) -> list[Execution]:
-        """Requests that wait for a decision and name the user among the approvers, the nearest deadline first."""
+    async def approvals(self, tenant: str, names: Sequence[str], limit: int, offset: int = 0) -> list[Execution]:
+        """Requests that wait for a decision by one of the names, the nearest deadline first.
+
+        Args:
+            tenant: Whose requests.
+            names: A user's name, those of the user's roles as rules write them (`role:finance`), and `"*"`.
+            limit: Most to return.
+            offset: How many of the nearest to leave out.
+        """
+
+    async def count_approvals(self, tenant: str, names: Sequence[str]) -> int:
+        """How many requests wait for a decision by one of the names."""
 
     async def decide(self, request_id: str, decision: Decision, update_id: str) -> DecisionReceipt:
         """Hand a decision to the request; the same `update_id` is taken once.

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.edge_answers import EdgeAnswer, EdgeAnswers
 from gateway.execution import Execution, RequestEngine
 from gateway.identity import Caller
-from gateway.session import earlier_turns
+from gateway.session import Earlier, earlier_turns
 from gateway.submission import Question, digest, keyed_id, merge_limits, new_id
 from holdfast.configuration import Agent, Configuration, reference
 from holdfast.contracts import ContentRef, Conversation, Request
@@ -83,6 +83,12 @@ class Intake:
         agent = self.configuration.agent(asked.agent)
         if not asked.input.strip():
             raise InvalidInput("`input` is empty; send the question as text.", field="input")
+        if agent.plan.toolbox is not None and asked.conversation is not None and asked.conversation.tools:
+            raise InvalidInput(
+                f"Agent {agent.name!r} has tools of its own, beside which a client's tools cannot be offered; leave "
+                "`tools` out, or ask an agent without.",
+                field="tools",
+            )
         limits = merge_limits(agent, asked.limits)
         now = datetime.now(UTC)
         if asked.not_before is not None and asked.not_before - now >= limits.deadline:
@@ -91,7 +97,8 @@ class Intake:
                 "`limits.deadline`.",
                 field="not_before",
             )
-        conversation = await self._conversation(caller, agent, asked)
+        earlier = await self._earlier(caller, agent, asked)
+        conversation = _conversation(asked, earlier)
         question = reference(asked.input)
         edge = None
         if conversation is None and _may_repeat(agent, asked):
@@ -129,6 +136,7 @@ class Intake:
                 walk=CURRENT_WALK,
                 **self._options(caller, asked),
                 **({"conversation": reference(surroundings[0])} if surroundings else {}),
+                **({"tainted": earlier.tainted} if earlier.tainted else {}),
             )
         )
         return Accepted(execution, agent, fresh=True)
@@ -145,17 +153,13 @@ class Intake:
             options["not_before"] = asked.not_before
         return options
 
-    async def _conversation(self, caller: Caller, agent: Agent, asked: Question) -> Conversation | None:
-        """What the client sent, or with a session and no history of its own, what was said in it before."""
+    async def _earlier(self, caller: Caller, agent: Agent, asked: Question) -> Earlier:
+        """What was said before in the session, unless the client sent a history of its own."""
         given = asked.conversation
         spoken = given is not None and any(turn.role != "system" for turn in (*given.turns, *given.continuation))
         if asked.session is None or agent.history == 0 or spoken:
-            return given
-        earlier = await earlier_turns(self._ledger, caller.tenant, caller.user, asked.session, limit=agent.history)
-        if not earlier:
-            return given
-        given = given or Conversation()
-        return given.model_copy(update={"turns": (*given.turns, *earlier)})
+            return Earlier(turns=(), tainted=())
+        return await earlier_turns(self._ledger, caller.tenant, caller.user, asked.session, limit=agent.history)
 
     async def _repeat(
         self,
@@ -175,13 +179,24 @@ class Intake:
             plan_version=agent.plan.version,
             submitted_at=now,
             finished_at=now,
-            answer=edge.ended(request_id),
+            # What it was first answered from taints the answer as often as it is given.
+            answer=edge.ended(request_id).model_copy(
+                update={"tainted": ("documents",) if agent.plan.collection else ()}
+            ),
             session=asked.session,
             tier=caller.tier,
             input=question,
         )
         await self._ledger.requests.finish(finished)
         return _ended(finished)
+
+
+def _conversation(asked: Question, earlier: Earlier) -> Conversation | None:
+    """What the client sent, and after it what was said before in the session."""
+    if not earlier.turns:
+        return asked.conversation
+    given = asked.conversation or Conversation()
+    return given.model_copy(update={"turns": (*given.turns, *earlier.turns)})
 
 
 async def find(engine: RequestEngine, ledger: Ledger, request_id: str, tenant: str) -> Execution | None:

@@ -13,6 +13,8 @@ from gateway.execution import Execution, RequestEngine
 from holdfast.contracts import Approval, Event, EventKind, Progress
 from holdfast.errors import HoldfastError, Unavailable
 
+_ASKING = (EventKind.APPROVAL_OPENED, EventKind.APPROVAL_ESCALATED)
+
 
 @dataclass(frozen=True)
 class Milestone:
@@ -45,7 +47,7 @@ class Followed:
         """Add what a run sheet has beyond what is known."""
         known = self.milestones[-1].event.sequence if self.milestones else 0
         fresh = [event for event in progress.events if event.sequence > known]
-        asked = max((event.sequence for event in fresh if event.kind is EventKind.APPROVAL_OPENED), default=0)
+        asked = max((event.sequence for event in fresh if event.kind in _ASKING), default=0)
         self.milestones += [Milestone(event, progress.approval if event.sequence == asked else None) for event in fresh]
         if fresh:
             self._wake()

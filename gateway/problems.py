@@ -5,6 +5,7 @@ caller sent, and a fault of our own shows nothing but a reference into the log.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -95,7 +96,11 @@ class _Kind(NamedTuple):
 
 _KINDS: dict[type[HoldfastError], _Kind] = {
     UnknownAgent: _Kind(
-        422, "unknown-agent", "Unknown agent", "Name an agent that a file in `agents/` of the configuration defines."
+        422,
+        "unknown-agent",
+        "Unknown agent",
+        "Name an agent that a file in `agents/` of the configuration defines. The files are read at start: after "
+        "writing a new one, restart gateway and workers.",
     ),
     UnreadableDocument: _Kind(
         422, "unreadable-document", "Unreadable document", "Send the document as UTF-8 text, or leave it out."
@@ -117,14 +122,17 @@ _KINDS: dict[type[HoldfastError], _Kind] = {
 }
 
 _DECISIONS = {
-    "not_open": (409, "List what is open: GET /v1/approvals."),
+    "not_open": (409, "List what is open: `holdfast approvals list`, or GET /v1/approvals."),
     "already_decided": (409, "Nothing needs to be done; read the request to see its outcome."),
-    "too_late": (409, "Send the question again as a new request."),
-    "other_content": (409, "Read the approval again and send the `content_sha256` it shows."),
-    "not_named": (403, "Ask one of the approvers that the approval names."),
+    "already_voted": (409, "Nothing needs to be done; others have to approve too."),
+    "no_escalation": (409, "Approve or reject, or let the deadline pass."),
+    "too_late": (409, "Read the approval again: others may be asked now; if it is over, send a new request."),
+    "other_content": (409, "Read the approval again and send the `content_sha256` and `round` it shows."),
+    "not_named": (403, "Ask one of the approvers that the approval names to decide."),
     "own_request": (403, "Ask someone else to decide, or set `requester_may_decide` in the agent's `[approval]`."),
     "no_edit": (422, "Approve or reject; to change the budget itself, use `holdfast budget set`."),
     "no_payload": (422, "Send the new text in `payload`."),
+    "invalid_decision": (422, "Leave the NUL character out and decide again; the question is still open."),
     "invalid_edit": (422, "Mend the text and decide again; the question is still open."),
 }
 
@@ -136,6 +144,8 @@ _OPENAI = {
     "rejected": (403, "permission_error", "rejected"),
 }
 """Status, type and code by which OpenAI's clients know some problems."""
+
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 
 _HTTP_REMEDIES = {
     404: "Check the address; the API is listed at /openapi.json.",
@@ -196,8 +206,38 @@ def openai_error(problem: Problem) -> tuple[int, dict[str, object]]:
     return status, error | problem.extra
 
 
+_PROGRAMS = ("/v1/", "/static/", "/openapi.json", "/metrics", "/healthz", "/readyz")
+"""Addresses that nobody reads in a browser; their errors are documents, whoever asks."""
+
+
+def prefers_page(request: Request) -> bool:
+    """Whether an error is to be a page for a person instead of a document for a program.
+
+    It is when `Accept` names `text/html` and names no JSON type with the same weight or a greater one (RFC 9110,
+    section 12.5.1), as a browser does that opens an address or sends a form. `*/*` names nothing.
+    """
+    if request.url.path.startswith(_PROGRAMS):
+        return False
+    html = json = 0.0
+    for entry in request.headers.get("accept", "").split(","):
+        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
+        weight = next((_weight(one[2:]) for one in parameters if one.startswith("q=")), 1.0)
+        if media_type == "text/html":
+            html = max(html, weight)
+        elif media_type == "application/json" or media_type.endswith("+json"):
+            json = max(json, weight)
+    return html > json
+
+
+def _weight(given: str) -> float:
+    return float(given) if _WEIGHT.fullmatch(given) else 0.0
+
+
 def respond(problem: Problem, request: Request) -> Response:
-    """Render a problem."""
+    """Render a problem: as a page where a person reads it and there are pages, else as a document."""
+    if prefers_page(request) and (page := getattr(request.app.state, "error_page", None)) is not None:
+        made: Response = page(request, problem)
+        return made
     if speaks_openai(request.url.path):
         status, error = openai_error(problem)
         return JSONResponse({"error": error}, status_code=status, headers=problem.headers)

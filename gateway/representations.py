@@ -1,11 +1,16 @@
 """Requests and approvals as the JSON that clients read."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
+from gateway.earlier_calls import EarlierCalls
 from gateway.execution import Execution, Ingestion
+from holdfast.approval import ApprovalState
 from holdfast.contracts import Answer, AnswerDocument, Approval, DecisionReceipt, Passage, Progress, Usage
+from holdfast.contracts.tools import Delegated
+from holdfast.ledger import ApprovalEvent
 from holdfast.validation import cited_markers
 
 
@@ -115,12 +120,18 @@ def receipt(taken: DecisionReceipt, links: Links) -> dict[str, Any]:
     }
 
 
-def progress(reached: Progress) -> dict[str, Any]:
-    """The run sheet so far."""
+def progress(reached: Progress, links: Links) -> dict[str, Any]:
+    """The run sheet so far: names, counts and states, none of the texts."""
     return {
         "step": reached.step,
         "attempts": reached.attempts,
         "usage": _usage(reached.spent),
+        "iterations": reached.iterations,
+        "tool_calls": reached.tool_calls,
+        "tools": [line.model_dump(mode="json", exclude={"arguments", "result"}) for line in reached.tools],
+        "delegates": [_delegate(delegate, links) for delegate in reached.delegates],
+        "decisions": [taken.model_dump(mode="json") for taken in reached.decisions],
+        "tainted": list(reached.tainted),
         "events": [event.model_dump(mode="json") for event in reached.events],
     }
 
@@ -145,6 +156,10 @@ def _answer(answer: Answer, document: AnswerDocument | None) -> dict[str, Any]:
         "deployment": answer.deployment,
         "recalled": answer.recalled,
         "decided_by": answer.decided_by,
+        "tool_calls": answer.tool_calls,
+        "delegates": list(answer.delegates),
+        "tainted": list(answer.tainted),
+        "limit": answer.limit.model_dump(mode="json") if answer.limit else None,
     }
 
 
@@ -153,12 +168,53 @@ def question(asked: Approval) -> dict[str, Any]:
     return {
         "kind": asked.kind,
         "content_sha256": asked.content.sha256,
-        "approvers": list(asked.rule.approvers),
+        "subject": asked.subject,
+        "why": asked.why,
+        "rule_why": asked.rule.why,
+        "approvers": list(asked.approvers),
+        "stage": asked.stage,
+        "stages": len(asked.rule.escalation) + 1,
+        "quorum": asked.rule.quorum,
+        "missing": ApprovalState(asked).missing,
+        "votes": [vote.model_dump(mode="json", exclude={"content_sha256"}) for vote in asked.votes],
         "requester_may_decide": asked.rule.requester_may_decide,
         "default": asked.rule.default,
         "opened_at": _moment(asked.opened_at),
         "deadline": _moment(asked.deadline),
         "round": asked.round,
+    }
+
+
+def calls_before(earlier: EarlierCalls) -> dict[str, Any]:
+    """What was called before a question was asked."""
+    return {"calls": [asdict(call) for call in earlier.calls], "left_out": earlier.left_out}
+
+
+def approval_event(event: ApprovalEvent, links: Links) -> dict[str, Any]:
+    """One thing that happened to a question."""
+    return {
+        "request_id": event.request_id,
+        "sequence": event.sequence,
+        "agent": event.agent,
+        "round": event.round,
+        "kind": event.kind,
+        "subject": event.subject,
+        "happening": event.happening,
+        "actor": event.actor,
+        "reason": event.reason,
+        "content_sha256": event.content_sha256,
+        "stage": event.stage,
+        "approvers": list(event.approvers),
+        "deadline": _moment(event.deadline),
+        "at": _moment(event.at),
+        "links": {"request": links.request(event.request_id), "trace": links.trace(event.request_id)},
+    }
+
+
+def _delegate(delegate: Delegated, links: Links) -> dict[str, Any]:
+    return delegate.model_dump(mode="json", exclude={"usage"}) | {
+        "usage": _usage(delegate.usage),
+        "links": {"request": links.request(delegate.request_id), "trace": links.trace(delegate.request_id)},
     }
 
 

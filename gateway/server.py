@@ -42,7 +42,7 @@ async def serving(app: FastAPI, host: str, port: int) -> AsyncIterator[int]:
     """Serve an application for the duration of the block, inside the running event loop.
 
     Args:
-        app: From `create_app`.
+        app: From `create_app`, or one without a gateway that serves something small.
         host: Address to bind.
         port: Port to bind; 0 takes a free one.
 
@@ -71,7 +71,7 @@ async def serving(app: FastAPI, host: str, port: int) -> AsyncIterator[int]:
     try:
         yield int(listener.getsockname()[1])
     finally:
-        gateway = app.state.gateway
+        gateway = getattr(app.state, "gateway", None)
         if isinstance(gateway, Gateway):
             gateway.draining.set()
         server.should_exit = True

@@ -1,12 +1,24 @@
 """What was said before in a session, as the turns that a model is shown."""
 
+from dataclasses import dataclass
+
 from holdfast.contracts import AnswerDocument, Turn
 from holdfast.contracts.conversation import MAX_TEXT
 from holdfast.errors import ContentMissing
 from holdfast.ledger import FinishedRequest, Ledger
 
 
-async def earlier_turns(ledger: Ledger, tenant: str, user: str, session: str, *, limit: int) -> tuple[Turn, ...]:
+@dataclass(frozen=True)
+class Earlier:
+    """What was said before."""
+
+    turns: tuple[Turn, ...]
+    tainted: tuple[str, ...]
+    """Origins of outside text that the models behind its answers were shown: an answer may repeat what such text says,
+    so it taints whoever is shown it, whichever agent that is."""
+
+
+async def earlier_turns(ledger: Ledger, tenant: str, user: str, session: str, *, limit: int) -> Earlier:
     """The latest exchanges of a user's session, oldest first: each question as it came, and its answer as delivered.
 
     Both may hold personal data; the run masks them together with the new question. Left out are exchanges whose text
@@ -21,9 +33,12 @@ async def earlier_turns(ledger: Ledger, tenant: str, user: str, session: str, *,
     """
     found = await ledger.requests.of_session(tenant, user, session, limit=limit)
     turns: list[Turn] = []
+    tainted: dict[str, None] = {}
     for ended in found:
-        turns += await _exchange(ledger, ended)
-    return tuple(turns)
+        if exchange := await _exchange(ledger, ended):
+            turns += exchange
+            tainted |= dict.fromkeys(ended.answer.tainted)
+    return Earlier(tuple(turns), tuple(tainted))
 
 
 async def _exchange(ledger: Ledger, ended: FinishedRequest) -> tuple[Turn, ...]:

@@ -19,6 +19,7 @@ from gateway.validation import Body, problem_of_validation
 from holdfast.configuration import Agent
 from holdfast.contracts import Conversation, Limits
 from holdfast.errors import InvalidInput
+from holdfast.limit_choices import ChosenLimits, chosen
 from holdfast.settings import parse_duration
 
 SessionName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -62,17 +63,13 @@ def _read_moment(value: Any) -> Any:
         raise ValueError("the moment is out of range") from None
 
 
-class LimitsBody(Body):
+class LimitsBody(ChosenLimits, Body):
     """Ceilings that the caller sets below the agent's; what is left out stays as the agent has it."""
 
-    tokens: int | None = None
-    cost_usd: Annotated[Decimal | None, BeforeValidator(_read_money)] = Field(
-        default=None, max_digits=18, decimal_places=9
+    cost_usd: Annotated[Decimal | None, BeforeValidator(_read_money)] = chosen(
+        "cost_usd", max_digits=18, decimal_places=9
     )
-    output_tokens: int | None = None
-    attempts: int | None = None
-    repairs: int | None = None
-    deadline: Annotated[timedelta | None, BeforeValidator(_read_deadline)] = None
+    deadline: Annotated[timedelta | None, BeforeValidator(_read_deadline)] = chosen("deadline")
 
 
 class Submission(Body):

@@ -6,10 +6,18 @@ that admits a call; everyone else uses these functions to look ahead. Budgets of
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from datetime import timedelta
+from decimal import ROUND_DOWN, Decimal
 
 from holdfast.contracts import Limits, Usage
 from holdfast.errors import LimitExceeded
+
+RESERVED_TIME = timedelta(minutes=10)
+"""Most time that is kept back from delegates, so that whoever asked them can still use what they say; a tenth of what
+is left if that is less."""
+
+_SMALLEST_SHARE = Decimal("0.00000001")
+"""Shares are cut off after this many decimals of a dollar, never rounded up."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,62 @@ def check(limits: Limits, spent: Usage, attempts: int, hold: Usage) -> None:
             bound=str(limits.cost_usd),
             needed=str(cost),
         )
+
+
+def carve(limits: Limits, spent: Usage, children: int, time_left: timedelta) -> Limits:
+    """What each of the delegates that start together may spend: equal parts of what is left, and one part is kept.
+
+    The part that is kept is for the next call of whoever asks them; what a delegate leaves over is free again once it
+    has ended. So the parts together never pass what is left, however deep delegates ask others in turn.
+
+    Args:
+        limits: Of the request that asks.
+        spent: By that request so far, its earlier delegates included.
+        children: How many start together, at least 1.
+        time_left: Until that request's deadline.
+
+    Returns:
+        Its limits with the tokens, the dollars and the deadline of one part.
+
+    Raises:
+        LimitExceeded: Nothing is left to give away.
+    """
+    left = remaining(limits, spent)
+    tokens = left.tokens // (children + 1)
+    if tokens < 1:
+        raise LimitExceeded(
+            f"The request has {left.tokens} of its {limits.tokens} tokens left, too few to give delegates a part. "
+            "Raise `limits.tokens`, or let fewer delegates work.",
+            limit="tokens",
+            bound=str(limits.tokens),
+            needed=str(spent.total_tokens + children + 1),
+        )
+    deadline = time_left - min(time_left / 10, RESERVED_TIME)
+    if deadline <= timedelta(0):
+        raise LimitExceeded(
+            "The request's time is up before a delegate could begin; raise `limits.deadline`.",
+            limit="deadline",
+            bound=f"{limits.deadline.total_seconds():.0f} s",
+            needed=f"{(limits.deadline - time_left).total_seconds():.0f} s",
+        )
+    cost = left.cost_usd
+    if cost is not None:
+        cost = (cost / (children + 1)).quantize(_SMALLEST_SHARE, rounding=ROUND_DOWN)
+    return limits.model_copy(update={"tokens": tokens, "cost_usd": cost, "deadline": deadline})
+
+
+def without(limits: Limits, delegated: Usage) -> Limits:
+    """What is left of a request's limits for its own calls, beside what its delegates spent.
+
+    Args:
+        limits: Of the request.
+        delegated: What delegates spent; unpriced under a ceiling in dollars leaves no dollars.
+    """
+    if delegated == Usage():
+        return limits
+    left = remaining(limits, delegated)
+    # A ceiling of no tokens cannot be written; one token admits no call either.
+    return limits.model_copy(update={"tokens": max(1, left.tokens), "cost_usd": left.cost_usd})
 
 
 def _over_tokens(limits: Limits, needed: int) -> LimitExceeded:

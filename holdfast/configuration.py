@@ -3,93 +3,30 @@
 import difflib
 import hashlib
 import json
-import sys
 import tomllib
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from holdfast.contracts import ApprovalRule, ContentRef, Escalation, Fallbacks, Guards, Limits, Plan, Strategy
-from holdfast.contracts.plan import Name
+from holdfast.agent_file import AgentFile
+from holdfast.contracts import ApprovalRule, ContentRef, Escalation, Fallbacks, Guards, Limits, Plan, Taint, Toolbox
 from holdfast.deployments import NAME, Deployment, check_names
 from holdfast.errors import ConfigurationError, UnknownAgent
+from holdfast.feasibility import check_limits
 from holdfast.guards import check_refusal_patterns
 from holdfast.handlers import load_handler
-from holdfast.routing.intents import Intent, check_intents
-from holdfast.settings import Duration, Section, describe
+from holdfast.project import importable
+from holdfast.routing.intents import check_intents
+from holdfast.settings import Section, describe
+from holdfast.teams import check_teams
+from holdfast.toolboxes import check_toolbox, toolbox_of
+from holdfast.tools import Toolset, load_toolset
 from holdfast.validation import check_schema
 
 SectionT = TypeVar("SectionT", bound=Section)
-
-
-class ApprovalSettings(Section):
-    """`[approval]` of an agent file."""
-
-    approvers: tuple[str, ...] = Field(min_length=1)
-    within: Duration = Field(default="24h", validate_default=True)
-    default: Literal["reject", "approve"] = "reject"
-    requester_may_decide: bool = False
-
-
-class LimitSettings(Section):
-    """`[limits]` of an agent file; absent keys keep the product's defaults."""
-
-    tokens: int | None = None
-    cost_usd: Decimal | None = None
-    output_tokens: int | None = None
-    attempts: int | None = None
-    repairs: int | None = None
-    deadline: Duration | None = None
-
-
-class FallbackSettings(Section):
-    """`[fallbacks]` of an agent file: deployments beside the listed ones, by what stood in the way."""
-
-    outage: tuple[Name, ...] = ()
-    context_window: tuple[Name, ...] = ()
-    content_policy: tuple[Name, ...] = ()
-    budget: tuple[Name, ...] = ()
-
-
-class EscalationSettings(Section):
-    """`[escalation]` of an agent file: who is asked when a valid reply is not sure enough."""
-
-    below: float = Field(gt=0, le=1)
-    to: tuple[Name, ...] = Field(min_length=1)
-    field: str = Field(default="", pattern=r"^(/.+)?$")
-    """JSON Pointer to a number in the reply; empty takes the mean probability of its tokens."""
-
-
-class AgentFile(Section):
-    """One file of `config/agents`."""
-
-    description: str = ""
-    deployments: tuple[Name, ...] = Field(min_length=1)
-    prompt: str
-    """File in `config/prompts`."""
-    output_schema: str = ""
-    """File in `config/schemas`."""
-    collection: Name | None = None
-    passages: int = Field(default=6, ge=1, le=50)
-    recall: bool = True
-    approval: ApprovalSettings | None = None
-    limits: LimitSettings = LimitSettings()
-    guards: Guards = Guards()
-    routing: Strategy = "ordered"
-    regions: tuple[str, ...] = ()
-    """Regions that may see the requests; empty admits all."""
-    fallbacks: FallbackSettings = FallbackSettings()
-    escalation: EscalationSettings | None = None
-    intents: tuple[Intent, ...] = ()
-    """Questions that a handler answers instead of a model."""
-    budget_approval: ApprovalSettings | None = None
-    """Who may let a request go past a budget whose `at_limit` is `ask`."""
-    on_disconnect: Literal["finish", "cancel"] = "finish"
-    history: int = Field(default=10, ge=0, le=100)
-    """Earlier exchanges of the same session that the model is shown."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +41,14 @@ class Agent:
     """Earlier exchanges of a session that are shown."""
     texts: tuple[str, ...]
     """The texts that the plan's references stand for, to be put in each tenant's content store."""
+    toolbox: Toolbox = field(default_factory=Toolbox)
+    """What the plan's `toolbox` stands for."""
+
+    @property
+    def rules(self) -> tuple[ApprovalRule, ...]:
+        """Every rule under which people can be asked."""
+        rules = (self.plan.approval, self.plan.budget_approval, *(policy.rule for policy in self.toolbox.policies))
+        return tuple(rule for rule in rules if rule is not None)
 
 
 @dataclass(frozen=True)
@@ -112,6 +57,18 @@ class Configuration:
 
     deployments: dict[str, Deployment]
     agents: dict[str, Agent]
+    toolset: Toolset
+    """Every tool that agents may list."""
+
+    def unready(self) -> list[str]:
+        """What the tools of agents lack that may still come, such as a database's file, each with its remedy.
+
+        For processes that call tools, and for whoever checks the files; the gateway needs none of it.
+
+        Raises:
+            ConfigurationError: A tool lacks what only another start can bring, such as a variable.
+        """
+        return self.toolset.unready(name for agent in self.agents.values() for name in agent.toolbox.tools)
 
     def agent(self, name: str) -> Agent:
         """Look an agent up.
@@ -147,49 +104,75 @@ def load_configuration(directory: Path) -> Configuration:
             )
         deployment = deployments[name] = _parse(Deployment, table, models_file, f"deployments.{name}.")
         if deployment.provider == "handler" and deployment.enabled:
-            # A project's own functions lie beside its configuration, where a console script does not look by itself.
-            root = str(directory.resolve().parent)
-            if root not in sys.path:
-                sys.path.append(root)
+            importable(directory)
             load_handler(deployment.model, deployment.parameters, where=f"{models_file}: deployments.{name}")
     if not deployments:
         raise ConfigurationError(f"{models_file}: defines no deployment; add a `[deployments.<name>]` table.")
     files = sorted((directory / "agents").glob("*.toml"))
     if not files:
         raise ConfigurationError(f"{directory / 'agents'}: holds no agent; add a `<name>.toml` file.")
-    return Configuration(deployments, {file.stem: _agent(file, directory, deployments) for file in files})
+    toolset = load_toolset(directory)
+    specs = {file.stem: _parse(AgentFile, _toml(file), file) for file in files}
+    check_teams({name: spec.delegates for name, spec in specs.items()}, directory / "agents")
+    agents = {}
+    for file in files:
+        spec = specs[file.stem]
+        _check_references(spec, file, directory, deployments)
+        schema = _output_schema(spec, file, directory)
+        check_toolbox(spec, file, toolset, deployments, schema)
+        descriptions = {name: specs[name].description for name in spec.delegates}
+        agent = _agent(spec, file, directory, schema, toolbox_of(spec, descriptions, file), toolset)
+        asked = dict.fromkeys([*spec.deployments, *(name for _, names in spec.fallbacks for name in names)])
+        check_limits(agent.limits, agent.texts[0], schema, (deployments[name] for name in asked), str(file))
+        agents[file.stem] = agent
+    return Configuration(deployments, agents, toolset)
 
 
-def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> Agent:
-    spec = _parse(AgentFile, _toml(file), file)
-    _check_references(spec, file, directory, deployments)
+def _output_schema(spec: AgentFile, file: Path, directory: Path) -> dict[str, Any] | None:
+    """The JSON Schema of an agent's answers; none if they are text."""
+    if not spec.output_schema:
+        return None
+    path = directory / "schemas" / spec.output_schema
+    try:
+        schema = json.loads(_text(directory / "schemas", spec.output_schema, file, "output_schema"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise ConfigurationError(f"{path}: a JSON Schema of an answer is an object, not {type(schema).__name__}.")
+    check_schema(schema, where=str(path))
+    return schema
+
+
+def _agent(
+    spec: AgentFile, file: Path, directory: Path, schema: dict[str, Any] | None, toolbox: Toolbox, toolset: Toolset
+) -> Agent:
     check_refusal_patterns(spec.guards.refuse, where=f"{file}: `guards.refuse`")
     instructions = _text(directory / "prompts", spec.prompt, file, "prompt")
     texts = [instructions]
     schema_ref = None
-    if spec.output_schema:
-        path = directory / "schemas" / spec.output_schema
-        try:
-            schema = json.loads(_text(directory / "schemas", spec.output_schema, file, "output_schema"))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ConfigurationError(f"{path}: not valid JSON: {error}") from None
-        if not isinstance(schema, dict):
-            raise ConfigurationError(f"{path}: a JSON Schema of an answer is an object, not {type(schema).__name__}.")
-        check_schema(schema, where=str(path))
+    if schema is not None:
         texts.append(json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
         schema_ref = reference(texts[-1])
     intents_ref = None
     if spec.intents:
         texts.append(json.dumps([intent.model_dump(mode="json") for intent in spec.intents], sort_keys=True))
         intents_ref = reference(texts[-1])
+    toolbox_ref = None
+    if spec.acts:
+        texts.append(json.dumps(toolbox.model_dump(mode="json"), sort_keys=True))
+        toolbox_ref = reference(texts[-1])
     # Every field is set explicitly: what is unset is left out of a history, and a default may change with a release.
     try:
-        limits = Limits(**Limits(**spec.limits.model_dump(exclude_none=True)).model_dump())
+        given = spec.limits.model_copy(update={"attempts": spec.model_calls}).model_dump(exclude_none=True)
+        limits = Limits(**Limits(**given).model_dump())
     except ValidationError as error:
         raise ConfigurationError(f"{file}: {describe(error, Limits, 'limits.')}") from None
     version = hashlib.sha256(
-        "\n".join([spec.model_dump_json(), *(reference(text).sha256 for text in texts)]).encode()
+        "\n".join(
+            [spec.model_dump_json(), toolset.digest(spec.tools), *(reference(text).sha256 for text in texts)]
+        ).encode()
     ).hexdigest()[:16]
+    output = spec.output_approval
     try:
         plan = Plan(
             agent=file.stem,
@@ -199,23 +182,26 @@ def _agent(file: Path, directory: Path, deployments: dict[str, Deployment]) -> A
             output_schema=schema_ref,
             collection=spec.collection,
             passages=spec.passages,
-            approval=ApprovalRule(**spec.approval.model_dump()) if spec.approval else None,
+            approval=output.rule if output else None,
+            approval_when=output.when if output else "",
+            toolbox=toolbox_ref,
+            taint=Taint(**spec.taint.model_dump()),
             guards=Guards(**spec.guards.model_dump()),
-            recall=spec.recall,
+            recall=not spec.acts if spec.recall is None else spec.recall,
             strategy=spec.routing,
             regions=spec.regions,
             fallbacks=Fallbacks(**spec.fallbacks.model_dump()),
             escalation=Escalation(**spec.escalation.model_dump()) if spec.escalation else None,
             intents=intents_ref,
-            budget_approval=ApprovalRule(**spec.budget_approval.model_dump()) if spec.budget_approval else None,
+            budget_approval=spec.budget_approval.rule if spec.budget_approval else None,
             on_disconnect=spec.on_disconnect,
         )
     except ValidationError as error:
         raise ConfigurationError(f"{file}: {describe(error, Plan)}") from None
-    return Agent(file.stem, spec.description, plan, limits, spec.history, tuple(texts))
+    return Agent(file.stem, spec.description, plan, limits, spec.history, tuple(texts), toolbox)
 
 
-def _check_references(spec: AgentFile, file: Path, directory: Path, deployments: dict[str, Deployment]) -> None:
+def _check_references(spec: AgentFile, file: Path, directory: Path, deployments: Mapping[str, Deployment]) -> None:
     lists = {"deployments": spec.deployments, "escalation.to": spec.escalation.to if spec.escalation else ()}
     lists |= {f"fallbacks.{cause}": tuple(names) for cause, names in spec.fallbacks}
     for key, names in lists.items():
@@ -264,7 +250,11 @@ def _parse(kind: type[SectionT], table: dict[str, Any], file: Path, prefix: str 
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        raise ConfigurationError(f"{file}: {describe(error, kind, prefix)}") from None
+        raise ConfigurationError(f"{file}: {describe(error, kind, prefix, table)}") from None
+
+
+def _files(directory: Path) -> list[str]:
+    return [path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()]
 
 
 def _text(directory: Path, name: str, file: Path, key: str) -> str:
@@ -275,7 +265,9 @@ def _text(directory: Path, name: str, file: Path, key: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigurationError(f"{file}: `{key}` names {path}, which does not exist.") from None
+        near = difflib.get_close_matches(name, sorted(_files(directory)), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" Create it in {directory}."
+        raise ConfigurationError(f"{file}: `{key}` names {path}, which does not exist.{hint}") from None
     except OSError as error:
         raise ConfigurationError(f"{file}: `{key}` names {path}, which cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:

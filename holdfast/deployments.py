@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from holdfast.errors import ConfigurationError
-from holdfast.prices import Price
+from holdfast.prices import Price, is_vendor, vendors
 from holdfast.settings import Duration, Section
 
 ProviderName = Literal[
@@ -157,6 +157,10 @@ class Deployment(Section):
             raise ValueError("`parameters` configure the function of a deployment with provider 'handler'")
         if self.batch and self.provider not in ("openai", "anthropic"):
             raise ValueError("`batch = true` needs provider 'openai' or 'anthropic', which have a batch API")
+        if self.vendor and not is_vendor(self.vendor):
+            near = difflib.get_close_matches(self.vendor, vendors(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "leave it out for the provider's own, or set `price`"
+            raise ValueError(f"`vendor` is {self.vendor!r}, which is no price list of genai-prices; {hint}")
         if len(set(self.capabilities)) != len(self.capabilities):
             raise ValueError(f"`capabilities` names one twice; known: {', '.join(get_args(Capability))}")
         return self

@@ -5,11 +5,14 @@ HoldfastError
 ├── ConfigurationError        a file or variable is wrong; named with file and key, found at start
 ├── InvalidInput              the caller's input is wrong; named with field and remedy
 │   ├── UnknownAgent
-│   └── UnreadableDocument    a document cannot be ingested; the others still are
+│   ├── UnreadableDocument    a document cannot be ingested; the others still are
+│   └── TargetRefused         an address that may not be reached from here
 ├── ContentMissing            a reference names a text that the content store does not hold
 ├── RelayGap                  a stream's text is no longer all there; the final answer is
 ├── IdempotencyConflict       the same key came with another body
 ├── DecisionRefused           an approval decision that may not be taken
+├── ToolProblem               a tool call that cannot be made, or failed; told to the model
+│   └── OutcomeUnknown        a call that may have been made and may not be repeated
 ├── LimitExceeded             a ceiling of the request would be passed
 │   └── BudgetExceeded        a budget or the credit of a tenant, user or session would be passed
 ├── ProviderError             a model call failed; carries its classified outcome
@@ -54,6 +57,10 @@ class UnreadableDocument(InvalidInput):
     """A document that cannot be read as text. The message names its path."""
 
 
+class TargetRefused(InvalidInput):
+    """A URL that may not be asked: malformed, not on a list, or somewhere private. The message does not repeat it."""
+
+
 class ContentMissing(HoldfastError):
     """A content reference without content: the store was pruned or belongs to another installation."""
 
@@ -72,7 +79,7 @@ class DecisionRefused(HoldfastError):
     Args:
         message: Why, in words for the person who decided.
         code: `not_open`, `already_decided`, `not_named`, `own_request`, `other_content`, `no_payload`,
-            `no_edit`, `invalid_edit` or `too_late`.
+            `no_edit`, `invalid_edit`, `invalid_decision`, `no_escalation`, `already_voted` or `too_late`.
     """
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -80,11 +87,23 @@ class DecisionRefused(HoldfastError):
         self.code = code
 
 
+class ToolProblem(HoldfastError):
+    """A tool cannot be called, or failed in a way that the model should hear of.
+
+    A tool raises it to tell the model what went wrong; the message becomes the call's result.
+    """
+
+
+class OutcomeUnknown(ToolProblem):
+    """A call was begun by a worker that died, and the tool does not admit a repetition."""
+
+
 class LimitExceeded(HoldfastError):
-    """A ceiling of the request would be passed by what was about to happen.
+    """A limit of the request would be passed by what was about to happen.
 
     Args:
-        limit: Which ceiling: `tokens`, `cost_usd` or `attempts`.
+        limit: Which: `tokens`, `cost_usd`, `attempts`, `repairs`, `iterations`, `tool_calls`, `repetitions` or
+            `deadline`.
         bound: Its value.
         needed: What the next call would bring the total to.
     """

@@ -10,23 +10,26 @@ from decimal import Decimal
 from pydantic import TypeAdapter
 
 from holdfast import budget
-from holdfast.contracts import Conversation, GenerateInput, Passage, Usage
+from holdfast.contracts import CatalogEntry, Conversation, GenerateInput, Passage, ToolOffer, Turn, Usage
 from holdfast.errors import Outcome, ProviderError
 from holdfast.gate import Guarded
 from holdfast.ledger import Ledger
 from holdfast.prices import Price, Prices
 from holdfast.prompt import boundary_marker, build_prompt
 from holdfast.providers import BatchProvider, ModelCall, Provider, Timeouts
-from holdfast.tokens import count_message_tokens
+from holdfast.tokens import TOKENIZER_MARGIN, count_message_tokens
 
 BATCH_PRICE = Decimal("0.5")
 """What OpenAI and Anthropic bill for a call in a batch, as a share of its price; cached tokens included."""
 
-TOKENIZER_MARGIN = 1.25
-"""The hold counts with one tokenizer, the provider bills with its own; a quarter more covers the common ones."""
-
 PASSAGES: TypeAdapter[tuple[Passage, ...]] = TypeAdapter(tuple[Passage, ...])
 """Reads and writes the JSON array that a passages reference stands for."""
+
+CATALOG: TypeAdapter[tuple[CatalogEntry, ...]] = TypeAdapter(tuple[CatalogEntry, ...])
+"""The same for a catalog."""
+
+TRANSCRIPT: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(tuple[Turn, ...])
+"""The same for a transcript."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,9 @@ class Preparation:
         conversation = Conversation()
         if given.conversation:
             conversation = Conversation.model_validate_json(await contents.get(tenant, given.conversation))
+        catalog = CATALOG.validate_json(await contents.get(tenant, given.catalog)) if given.catalog else ()
+        transcript = TRANSCRIPT.validate_json(await contents.get(tenant, given.transcript)) if given.transcript else ()
+        tools = _offers(catalog, conversation)
         prompt = build_prompt(
             await contents.get(tenant, given.instructions),
             question,
@@ -82,6 +88,8 @@ class Preparation:
             boundary_marker(given.request_id),
             retrieval=given.passages is not None,
             conversation=conversation,
+            transcript=transcript,
+            final=given.final and bool(tools),
         )
         user = given.scopes.user if given.scopes else ""
         return ModelCall(
@@ -95,8 +103,8 @@ class Preparation:
             temperature=deployment.temperature,
             seed=deployment.seed,
             timeouts=deployment.timeouts,
-            tools=conversation.tools,
-            tool_choice=conversation.tool_choice,
+            tools=tools,
+            tool_choice="none" if given.final and tools else conversation.tool_choice,
             parallel_tool_calls=conversation.parallel_tool_calls,
             logprobs=given.logprobs,
             cache_key=_tag(tenant, given.agent, given.instructions.sha256),
@@ -136,6 +144,13 @@ class Preparation:
             deployment.vendor, deployment.model, usage, at or datetime.now(UTC), override=deployment.price
         )
         return cost * BATCH_PRICE if cost is not None and batch else cost
+
+
+def _offers(catalog: tuple[CatalogEntry, ...], conversation: Conversation) -> tuple[ToolOffer, ...]:
+    """The agent's own tools, then the client's; of two with one name, the agent's."""
+    own = tuple(entry.offer for entry in catalog)
+    names = {offer.name for offer in own}
+    return (*own, *(offer for offer in conversation.tools if offer.name not in names))
 
 
 def _tag(*names: str) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from genai_prices import Usage as CountedUsage
 from genai_prices.data import providers
-from genai_prices.data_snapshot import DataSnapshot
+from genai_prices.data_snapshot import DataSnapshot, find_provider_by_id
 from genai_prices.types import ModelPrice
 
 from holdfast.contracts import Usage
@@ -82,6 +82,16 @@ class Prices:
             output_tokens=usage.output_tokens,
         )
         return rates.calc_price(counted)["total_price"]
+
+
+def vendors() -> tuple[str, ...]:
+    """The ids of all price lists."""
+    return tuple(provider.id for provider in providers)
+
+
+def is_vendor(name: str) -> bool:
+    """Whether prices are looked up under a name: the id of a list, or another name that the package has for it."""
+    return find_provider_by_id(providers, name) is not None or name.lower() == "litellm"
 
 
 def _has(rates: ModelPrice, name: str) -> bool:

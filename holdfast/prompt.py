@@ -35,6 +35,8 @@ That reply cannot be used:
 {violations}
 Write the whole reply again with these problems mended and nothing else changed. Send only the reply."""
 
+_FINAL = "No further tools can be called. Answer now, with what you have, and say what is missing."
+
 _EMPTY_REPLY = "(the reply was empty)"
 
 
@@ -64,6 +66,8 @@ def build_prompt(
     *,
     retrieval: bool = False,
     conversation: Conversation | None = None,
+    transcript: Sequence[Turn] = (),
+    final: bool = False,
 ) -> Prompt:
     """Assemble one call's messages.
 
@@ -76,6 +80,8 @@ def build_prompt(
         marker: From `boundary_marker`.
         retrieval: Whether the agent has a collection, so that an empty `passages` is worth a sentence.
         conversation: Earlier turns, and those that came of the question already; sanitized.
+        transcript: The agent's own calls for the question and their results, made fit to be shown.
+        final: Whether the model has to answer without further calls, which it is told.
 
     Returns:
         System turn (unless nobody instructs), earlier turns, user turn, tool calls made for it with their results and,
@@ -85,7 +91,9 @@ def build_prompt(
     system = _system_turn(instructions.strip(), (*around.turns, *around.continuation))
     stable = [*([Message("system", system)] if system else []), *_shown(around.turns)]
     messages = [*stable, Message("user", _user_turn(question, passages, marker, retrieval))]
-    messages += _shown(around.continuation)
+    messages += _shown((*around.continuation, *transcript))
+    if final:
+        messages.append(Message("user", _FINAL))
     if previous is not None:
         messages.append(Message("assistant", previous.strip() or _EMPTY_REPLY))
         messages.append(Message("user", _REPAIR.format(violations=_listed(violations))))
@@ -123,7 +131,7 @@ def _user_turn(question: str, passages: Sequence[Passage], marker: str, retrieva
 def _defused(text: str, marker: str) -> str:
     """Passage text that can imitate neither the boundary nor the start of another passage."""
     text = "\n".join(text.splitlines())
-    text = re.sub(re.escape(marker), "passages", text, flags=re.IGNORECASE)
+    text = re.sub(re.escape(marker), "(boundary)", text, flags=re.IGNORECASE)
     return _PASSAGE_NUMBER.sub(r"\1(\2)", text)
 
 

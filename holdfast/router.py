@@ -18,7 +18,6 @@ from holdfast.deployments import Deployment
 from holdfast.health import Health, Standing
 from holdfast.knowledge import Embedder
 from holdfast.ledger import Ledger
-from holdfast.preparation import TOKENIZER_MARGIN
 from holdfast.prices import Prices
 from holdfast.routing.candidate import Candidate, Demand, IntentMatch
 from holdfast.routing.chain import decide
@@ -26,7 +25,7 @@ from holdfast.routing.complexity import ComplexityClassifier
 from holdfast.routing.decision import Decision
 from holdfast.routing.intents import Intent, IntentMatcher, texts_of
 from holdfast.telemetry import BreakerCondition, Metrics
-from holdfast.tokens import count_message_tokens
+from holdfast.tokens import TOKENIZER_MARGIN, count_message_tokens
 
 INTENTS: TypeAdapter[tuple[Intent, ...]] = TypeAdapter(tuple[Intent, ...])
 """Reads and writes the JSON array that a plan's reference stands for."""

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -84,8 +85,21 @@ class EngineSettings(Section):
     """How long a task waits for the worker that has the run cached before any worker may take it."""
     heartbeat_timeout: Duration = timedelta(seconds=20)
     """Silence after which a model call's worker is taken for dead."""
+    deployment: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """Name of the worker deployment; with it, a run stays on the version of the code that it began with."""
+    version: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,64}$")
+    """Version of this worker's code, such as a commit; needed with `deployment`."""
     sandbox: bool = False
     """Run workflows in the SDK's sandbox. Tests do; production does not, because it costs a third of the throughput."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "EngineSettings":
+        if bool(self.deployment) is not bool(self.version):
+            raise ValueError(
+                "`deployment` and `version` go together: set both, so that runs stay on the code they began with, or "
+                "neither"
+            )
+        return self
 
 
 class GatewaySettings(Section):
@@ -101,6 +115,15 @@ class GatewaySettings(Section):
     """How long a chat completion is held open for its answer, decisions by people included."""
     heartbeat: Duration = timedelta(seconds=15)
     """Silence on a stream after which a comment is sent, so that proxies keep the connection."""
+    public_url: str = Field(default="", max_length=1_000, pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")
+    """How people reach the gateway, e.g. `https://holdfast.example.org`; links in notifications begin with it. Empty
+    stands for host and port, which only this machine may reach."""
+
+    @property
+    def reached_at(self) -> str:
+        """Where links lead, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
 
 
 class LedgerSettings(Section):
@@ -298,32 +321,76 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(f"{path} or HOLDFAST_* variables: {describe(error, Settings)}") from None
 
 
-def describe(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> str:
+def describe(
+    error: ValidationError, kind: type[BaseModel], prefix: str = "", table: Mapping[str, Any] | None = None
+) -> str:
     """All problems of a validation error in one line, without the offending values (they may be secrets).
 
     Args:
         error: What pydantic found.
         kind: The model that was validated; an unknown key is answered with what it knows.
         prefix: Where in the file the model is, e.g. `limits.`.
+        table: What a person wrote, as it was read; problems are then told in words of the file.
     """
     return "; ".join(
-        f"`{(prefix + '.'.join(str(part) for part in problem['loc'])).rstrip('.') or 'settings'}`: "
-        f"{problem['msg'].removeprefix('Value error, ')}"
+        f"`{(prefix + '.'.join(str(part) for part in problem['loc'])).rstrip('.') or 'settings'}`"
+        f"{'' if table is None else _place(problem['loc'], table)}: "
+        f"{_said(problem) if table is None else _told(problem)}"
         f"{_hint(kind, problem['loc']) if problem['type'] == 'extra_forbidden' else ''}"
         for problem in error.errors(include_input=False, include_url=False)
     )
 
 
+def _told(problem: ErrorDetails) -> str:
+    """As `_said`, for who has written a file and need not know what reads it."""
+    match problem["type"]:
+        case "missing":
+            return "is missing; add it"
+        case "extra_forbidden":
+            return "is no key here"
+        case "too_short":
+            return "is empty; name at least one"
+    return _said(problem)
+
+
+def _place(loc: tuple[int | str, ...], table: Mapping[str, Any]) -> str:
+    """Which rule of a list of rules a problem is in, by what the rule is on."""
+    found: Any = table
+    for part in loc:
+        try:
+            found = found[part]
+        except (KeyError, IndexError, TypeError):
+            return ""
+        if isinstance(part, int) and isinstance(found, Mapping) and isinstance(on := found.get("on"), str):
+            return f" (the rule on {on[:80]!r})"
+    return ""
+
+
+def _said(problem: ErrorDetails) -> str:
+    if problem["type"] in ("tuple_type", "list_type"):
+        return 'write a list, in square brackets: ["..."]'
+    return problem["msg"].removeprefix("Value error, ")
+
+
 def _hint(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     for part in loc[:-1]:
-        field = kind.model_fields.get(str(part))
-        annotations = () if field is None else (field.annotation, *get_args(field.annotation))
-        inner = [found for found in annotations if isinstance(found, type) and issubclass(found, BaseModel)]
+        if isinstance(part, int):  # the place in a list of tables
+            continue
+        field = kind.model_fields.get(part)
+        inner = _models_in(field.annotation) if field is not None else []
         if not inner:
-            return ""
+            # A name that the file gives, as in `tiers.<name>`, stands between a field and its model.
+            continue
         kind = inner[0]
     near = difflib.get_close_matches(str(loc[-1]), kind.model_fields, n=1)
     return f". Did you mean {near[0]!r}?" if near else f". Known keys: {', '.join(kind.model_fields)}."
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models of a field, also those in a list, in a mapping or beside `None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _check_sections(environment: Mapping[str, str]) -> None:

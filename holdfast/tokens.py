@@ -9,6 +9,9 @@ import tiktoken
 MESSAGE_OVERHEAD_TOKENS = 4
 """Tokens that framing adds to each chat message (OpenAI cookbook, "How to count tokens with tiktoken", 3 to 4)."""
 
+TOKENIZER_MARGIN = 1.25
+"""The hold counts with one tokenizer, the provider bills with its own; a quarter more covers the common ones."""
+
 
 @lru_cache(maxsize=4)
 def encoding(name: str = "o200k_base") -> tiktoken.Encoding:

@@ -16,9 +16,11 @@ from simulator.fields import (
     optional,
     price,
     text,
+    turns,
     weights,
 )
 from simulator.prices import Price
+from simulator.turns import Turn
 
 __all__ = [
     "CALL_FIELDS",
@@ -146,7 +148,10 @@ class Behaviour:
     content: str | None = None
     """The exact text to answer with; of `tool_calls`, the text before the calls."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
-    """Calls for `tool_calls`: `{"name", "arguments"}`; empty calls the request's tool with generated arguments."""
+    """Calls for `tool_calls`: `{"name", "arguments"}`; empty calls the request's tool with generated arguments, and
+    arguments that are a text, not an object, are sent as they are, which only OpenAI's format can."""
+    turns: tuple[Turn, ...] = ()
+    """What the model does turn by turn while it works with tools; for calls of kind `ok` that say no `content`."""
     after_tokens: int | None = None
     """Tokens before a break, hang, cut, filter or error; `None` is 5, or half the answer for the two kinds of cut."""
     confidence: float = 0.95
@@ -199,6 +204,7 @@ CALL_FIELDS: Mapping[str, Read] = {
     "completion_tokens": integer(1, 200_000),
     "content": optional(text),
     "tool_calls": calls,
+    "turns": turns,
     "after_tokens": optional(integer(0)),
     "confidence": number(0, 1),
     "retry_after": optional(number(0)),

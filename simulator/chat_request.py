@@ -60,6 +60,7 @@ def read_chat_request(given: Mapping[str, Any]) -> ModelRequest:
         json_object=json_object,
         tools=tools,
         forced_tool=_forced_tool(given.get("tool_choice"), tools),
+        may_call=bool(tools) and given.get("tool_choice") != "none",
     )
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from simulator.prices import Price
+from simulator.turns import Turn
 
 Read = Callable[[str, object], object]
 """Checks and converts the value of the field that is named first."""
@@ -119,15 +120,29 @@ def text(field: str, value: object) -> str:
 
 def calls(field: str, value: object) -> tuple[Mapping[str, Any], ...]:
     """Tool calls."""
-    accepted = 'a list of {"name": string, "arguments": object}'
+    accepted = 'a list of {"name": string, "arguments": object, or a string that is sent as it is}'
     if not isinstance(value, list | tuple):
         raise _refuse(field, value, accepted)
     for call in value:
         if not isinstance(call, Mapping) or set(call) - {"name", "arguments"} or not isinstance(call.get("name"), str):
             raise _refuse(field, call, accepted)
-        if not isinstance(call.get("arguments", {}), Mapping):
+        if not isinstance(call.get("arguments", {}), Mapping | str):
             raise _refuse(field, call, accepted)
     return tuple(value)
+
+
+def turns(field: str, value: object) -> tuple[Turn, ...]:
+    """Turns of a model that works with tools."""
+    accepted = 'a list of {"content": string, "tool_calls": list of {"name", "arguments"}}'
+    if not isinstance(value, list | tuple):
+        raise _refuse(field, value, accepted)
+    read = []
+    for turn in value:
+        if not isinstance(turn, Mapping) or set(turn) - {"content", "tool_calls"} or not turn:
+            raise _refuse(field, turn, accepted)
+        content = text(f"{field}.content", turn.get("content", ""))
+        read.append(Turn(content, calls(f"{field}.tool_calls", turn.get("tool_calls", ()))))
+    return tuple(read)
 
 
 def price(field: str, value: object) -> Price:

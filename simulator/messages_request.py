@@ -58,6 +58,7 @@ def read_messages_request(given: Mapping[str, Any]) -> ModelRequest:
         schema=_output_schema(given.get("output_config")),
         tools=tools,
         forced_tool=_forced_tool(given.get("tool_choice"), tools),
+        may_call=bool(tools) and given.get("tool_choice") != {"type": "none"},
     )
 
 

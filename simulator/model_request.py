@@ -58,6 +58,8 @@ class ModelRequest:
     tools: tuple[Tool, ...] = ()
     forced_tool: Tool | None = None
     """The tool that `tool_choice` obliges the model to call."""
+    may_call: bool = True
+    """Whether there are tools and `tool_choice` does not forbid them."""
 
 
 def invalid(message: str, param: str | None) -> ApiError:

@@ -27,6 +27,8 @@ from simulator.prices import Price
 
 REALISTIC = Path(__file__).parent / "profiles" / "realistic.toml"
 """A profile for load: log-normal latencies, limits, and one fault in a hundred calls."""
+DEMO = Path(__file__).parent / "profiles" / "demo.toml"
+"""The demo models of `holdfast dev`."""
 _BEHAVIOUR_FIELDS = frozenset(entry.name for entry in fields(Behaviour))
 
 
@@ -145,7 +147,8 @@ class Program:
 
         Args:
             behaviours: Mappings of behaviour fields. Each may name the `model` and the `api_key` it waits for, and
-                how many `times` it applies (once unless said) or `for_ms` how many milliseconds from now it does.
+                how many `times` it applies (once unless said; with `turns`, which are a conversation's, until it is
+                cleared) or `for_ms` how many milliseconds from now it does.
 
         Returns:
             How many counted calls the script now holds.
@@ -157,11 +160,12 @@ class Program:
         for given in behaviours:
             overrides = read_fields(given, {**CALL_FIELDS, **SCRIPT_FIELDS}, where="scripted behaviour")
             milliseconds = overrides.pop("for_ms", None)
+            lasts = milliseconds is not None or bool(overrides.get("turns"))
             accepted.append(
                 _Scripted(
                     model=overrides.pop("model", None),
                     api_key=overrides.pop("api_key", None),
-                    remaining=overrides.pop("times", 1 if milliseconds is None else None),
+                    remaining=overrides.pop("times", None if lasts else 1),
                     until=None if milliseconds is None else self._clock() + milliseconds / 1000,
                     overrides=overrides,
                 )

@@ -12,6 +12,7 @@ from simulator.behaviour import Behaviour, Kind
 from simulator.errors import ApiError
 from simulator.model_request import ModelRequest, Tool
 from simulator.schema_instances import JsonSchema, JsonValue, UnsupportedSchema, satisfying, violating
+from simulator.turns import turn_of
 
 DEFAULT_BREAK_AFTER_TOKENS = 5
 REFUSAL_TEXT = "I'm sorry, but I can't help with that."
@@ -92,6 +93,10 @@ def whole_reply(request: ModelRequest, behaviour: Behaviour, seed: int) -> Reply
         ApiError: 400 for a schema nothing was found for, 422 for a behaviour that this request cannot have.
     """
     draw = random.Random(f"{seed}\0{request.model}\0{json.dumps(request.messages, sort_keys=True)}")  # noqa: S311
+    if behaviour.turns and behaviour.kind is Kind.OK and behaviour.content is None:
+        turn = turn_of(behaviour.turns, request.messages, request.question, may_call=request.may_call)
+        kind = Kind.TOOL_CALLS if turn.tool_calls else Kind.OK
+        behaviour = replace(behaviour, kind=kind, content=turn.content, tool_calls=turn.tool_calls)
     if behaviour.kind is Kind.TOOL_CALLS or request.forced_tool is not None:
         calls = _tool_calls(request, behaviour, draw)
         return Reply(behaviour.content or "", calls, Finish.TOOL_CALLS)
@@ -181,7 +186,12 @@ def _tool_calls(request: ModelRequest, behaviour: Behaviour, draw: random.Random
             raise _impossible("`tool_calls` needs `tools` in the request, or the behaviour's own `tool_calls`.")
         calls = [(tool.name, _arguments(tool, draw))]
     return tuple(
-        ToolCall(f"call_{draw.getrandbits(96):024x}", name, json.dumps(arguments, ensure_ascii=False))
+        ToolCall(
+            f"call_{draw.getrandbits(96):024x}",
+            name,
+            # A text is what a model writes that does not know JSON.
+            arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
+        )
         for name, arguments in calls
     )
 

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+from tests import ports
+
 
 class Cable:
     """A TCP proxy that can be cut: connections are reset and new ones refused."""
@@ -15,8 +17,8 @@ class Cable:
 
     async def plug(self) -> None:
         """Connect, on the same port as before."""
+        self.port = self.port or ports.free_port()
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Disconnect everyone."""

@@ -1,6 +1,13 @@
-"""What many tests share: one Temporal server for the whole session, and a client of it."""
+"""What many tests share: one Temporal server for the whole session, and a client of it.
 
-from collections.abc import AsyncIterator
+A test that hangs is failed after `timeout` of `pyproject.toml`, and its report says where every task stood.
+"""
+
+import asyncio
+import gc
+import io
+from collections.abc import AsyncIterator, Generator
+from datetime import timedelta
 
 import hypothesis
 import pytest
@@ -9,6 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from cli.temporal_server import TemporalServer
 from holdfast.leaving import leave
+from tests import ports
 
 # A shared machine pauses at any time: no deadline per example, and slow generation is not a defect.
 hypothesis.settings.register_profile("holdfast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -29,10 +37,33 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         leave(config.stash[_EXIT_CODE])
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say where every task stands when a test hangs: the stack of the thread shows the idle event loop only."""
+    report = yield
+    if report.failed and "Timeout (>" in report.longreprtext:
+        report.sections.append(("where the asyncio tasks stand", _stacks_of_tasks()))
+    return report
+
+
+def _stacks_of_tasks() -> str:
+    written = io.StringIO()
+    for task in [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]:
+        if not task.done():
+            task.print_stack(file=written)
+    return written.getvalue()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on, and that nobody else is given meanwhile."""
+    return ports.free_port()
+
+
 @pytest.fixture(scope="session")
 async def temporal_server() -> AsyncIterator[TemporalServer]:
     """A server in memory on a free port, configured by `temporal-dev/` like the one of `holdfast dev`."""
-    async with TemporalServer(port=0, ui=False) as server:
+    async with TemporalServer(port=0, ui=False, start_timeout=timedelta(minutes=2)) as server:
         yield server
 
 

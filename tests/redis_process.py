@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import shutil
-import socket
 from pathlib import Path
 
 import redis
 
-from tests import services
+from tests import ports, services
 
 
 class RedisProcess:
@@ -20,9 +19,7 @@ class RedisProcess:
         assert binary is not None, "redis answers but `redis-server` is not on the PATH"
         self._binary = binary
         self._directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = ports.free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -33,8 +30,9 @@ class RedisProcess:
             *("--dir", str(self._directory), "--loglevel", "warning"),
             stdout=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(20):
-            while not self._answers():  # noqa: ASYNC110 - another process, which tells nobody
+        async with asyncio.timeout(60):
+            while not self._answers():
+                assert self._process.returncode is None, f"redis-server ended with code {self._process.returncode}"
                 await asyncio.sleep(0.02)
 
     async def kill(self) -> None:
@@ -49,5 +47,5 @@ class RedisProcess:
         with redis.Redis(port=self.port, socket_timeout=1) as client:
             try:
                 return bool(client.ping())
-            except redis.exceptions.ConnectionError:
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 return False

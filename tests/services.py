@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 10.0
 REDIS = "redis://127.0.0.1:6379/0"
 POSTGRESQL = "postgresql+asyncpg://root@127.0.0.1:5432/postgres"
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from holdfast.contracts import Usage
+from holdfast.deployments import Deployment
 from holdfast.prices import Price, Prices
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -75,3 +76,9 @@ def test_prices_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     assert Prices().cost("openai", "gpt-4o", Usage(input_tokens=1), AT) is not None
     assert Prices().cost("openai", "not-a-model", Usage(input_tokens=1), AT) is None
+
+
+@pytest.mark.parametrize("vendor", ["google", "gemini", "vertexai", "xai", "Azure", "litellm"])
+def test_a_deployment_may_name_a_price_list_as_its_package_does(vendor: str) -> None:
+    made = Deployment(provider="openai", base_url="http://127.0.0.1:1/v1", model="m", vendor=vendor)
+    assert made.price_list == vendor

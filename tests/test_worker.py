@@ -38,10 +38,10 @@ runpy.run_path("worker.py", run_name="__main__")
 
 
 @contextmanager
-def process(environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+def process(environment: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`python worker.py` under an environment."""
     running = subprocess.Popen(
-        [sys.executable, "-c", WORKER],
+        [sys.executable, "-c", WORKER, *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -81,7 +81,7 @@ async def test_a_worker_serves_its_queues_traces_what_it_does_and_ends_in_order(
                 reply = await _ask(environment, monkeypatch)
                 assert reply["status"] == "completed", reply
                 running.send_signal(signal.SIGTERM)
-                output, errors = running.communicate(timeout=60)
+                output, errors = running.communicate(timeout=180)
                 assert running.returncode == 0, errors
                 assert "Worker stopped." in output
     assert receiver.spans()["chat sim-large"] == "holdfast-worker"
@@ -107,7 +107,7 @@ async def _ask(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) 
 def cannot_start(environment: Mapping[str, str]) -> str:
     """The one line with which a worker gives up."""
     with process(environment) as running:
-        output, errors = running.communicate(timeout=60)
+        output, errors = running.communicate(timeout=180)
         assert running.returncode == 1, errors
         assert output == ""
         assert "Traceback" not in errors
@@ -117,15 +117,44 @@ def cannot_start(environment: Mapping[str, str]) -> str:
 
 
 async def test_a_worker_that_cannot_start_says_why(
-    tmp_path: Path, temporal_server: TemporalServer, unused_tcp_port: int
+    tmp_path: Path, temporal_server: TemporalServer, free_port: int
 ) -> None:
     async with Simulator() as simulator:
         environment = environment_of(tmp_path, simulator, temporal_server)
         assert "HOLDFAST_ENGINE__ADDRESS" in cannot_start(
-            {**environment, "HOLDFAST_ENGINE__ADDRESS": f"127.0.0.1:{unused_tcp_port}"}
+            {**environment, "HOLDFAST_ENGINE__ADDRESS": f"127.0.0.1:{free_port}"}
         )
         assert "models.toml" in cannot_start({**environment, "HOLDFAST_CONFIG_DIR": str(tmp_path / "nowhere")})
         assert "stiky_timeout" in cannot_start({**environment, "HOLDFAST_ENGINE__STIKY_TIMEOUT": "5s"})
+
+
+def test_a_worker_that_is_asked_for_help_answers_and_serves_nothing() -> None:
+    with process({}, "--help") as running:
+        output, errors = running.communicate(timeout=180)
+    assert running.returncode == 0, errors
+    assert "HOLDFAST_*" in output
+    assert "Worker serves" not in output
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("serve", 2)])
+def test_a_worker_takes_no_arguments(argument: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    worker.read_arguments([])
+    with pytest.raises(SystemExit) as answered:
+        worker.read_arguments([argument])
+    assert answered.value.code == code
+    said = capsys.readouterr()
+    assert said.out.startswith("holdfast ") or "unrecognized arguments: serve" in said.err
+
+
+async def test_a_tool_whose_database_no_variable_names_stops_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = '[tools.shop]\nuse = "sql_query"\nurl_env = "SHOP_DATABASE_OF_NOBODY"\n'
+    clerk = 'deployments = ["sim"]\nprompt = "plain.md"\ntools = ["shop"]\n'
+    config = write_config(tmp_path, "http://127.0.0.1:9", {"clerk": clerk}, tools=tools)
+    monkeypatch.setenv("HOLDFAST_CONFIG_DIR", str(config))
+    with pytest.raises(ConfigurationError, match=r"tools\.shop: the variable SHOP_DATABASE_OF_NOBODY is not set"):
+        await worker.main()
 
 
 async def test_a_deployment_whose_key_is_missing_stops_the_worker_and_a_disabled_one_does_not(

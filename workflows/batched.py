@@ -9,13 +9,13 @@ from temporalio.exceptions import ApplicationError, TimeoutError, TimeoutType
 with workflow.unsafe.imports_passed_through():
     from holdfast.contracts import BatchNews, Enqueued, EventKind, Generated, GenerateInput, Run, Step
     from workflows import steps
-    from workflows.people import People
+    from workflows.working import Working
 
 PATIENCE = timedelta(hours=1)
 """Silence after which the call is asked for again: that costs nothing, and starts the batches' run if it is gone."""
 
 
-class Batched(People):
+class Batched(Working):
     """Puts calls in line, and hears what became of them."""
 
     def __init__(self, run: Run) -> None:

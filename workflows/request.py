@@ -11,31 +11,21 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     # In this form, because `from workflows import steps` makes a copy in the SDK's sandbox, whose errors are others.
     import workflows.steps as steps
-    from holdfast import loop
+    from holdfast import budget, loop
     from holdfast.contracts import (
         Answer,
         ContentRef,
-        DecisionKind,
-        Delivered,
-        DeliverInput,
         EventKind,
         FinishReason,
         GenerateInput,
-        Recalled,
-        RecallInput,
-        Retrieved,
-        RetrieveInput,
         Routed,
         RouteInput,
         Run,
-        Sanitized,
-        SanitizeInput,
         Status,
         Step,
         Validated,
@@ -43,8 +33,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from holdfast.errors import HoldfastError
     from workflows import attributes
-    from workflows.batched import Batched
     from workflows.causes import tick_of
+    from workflows.ending import Ending
     from workflows.run_sheet import money
 
 BUGS = (
@@ -63,12 +53,8 @@ BUGS = (
 because a rollback of the deployment mends it."""
 
 
-AFTERWARDS = timedelta(minutes=50)
-"""How long after its deadline a request is still being closed; the engine ends the run an hour after it."""
-
-
 @workflow.defn(name="RequestWorkflow", failure_exception_types=BUGS)
-class RequestWorkflow(Batched):
+class RequestWorkflow(Ending):
     """Walks one request through its steps and waits for people in between."""
 
     @workflow.init
@@ -94,7 +80,7 @@ class RequestWorkflow(Batched):
             raise
         await workflow.wait_condition(workflow.all_handlers_finished)
         if answer.status is Status.FAILED:
-            raise _failed(answer.reason or "The request failed.")
+            raise _failed(answer.reason or "The request failed.", answer)
         return answer
 
     async def _walk_to_end(self) -> Answer:
@@ -103,19 +89,34 @@ class RequestWorkflow(Batched):
         except (asyncio.CancelledError, ActivityError) as error:
             if not is_cancelled_exception(error):
                 raise
-            self._desk.close()
-            answer = await self._end(loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
-            if answer.status is Status.COMPLETED:
+            await self._stop_asking("the request was cancelled")
+            decided = await self._as_decided()
+            answer = await self._end(decided or loop.Finish(Status.CANCELLED, "Cancelled by the caller."))
+            stands = decided is not None and answer.status is decided.status
+            # Only a result tells the run that delegated this one what was spent.
+            if answer.status is Status.COMPLETED or stands or self._request.parent:
                 return answer
             await workflow.wait_condition(workflow.all_handlers_finished)
             raise
+
+    async def _as_decided(self) -> loop.Finish | None:
+        """The ending that people decided on, if they did before the cancellation came: then that came too late."""
+        tick = await self._decided_answer()
+        if tick is None:
+            return None
+        if not isinstance(self._command, loop.Finish):
+            self._loop, (self._command,) = loop.step(self._loop, tick)
+        return self._command if isinstance(self._command, loop.Finish) else None
 
     async def _walk(self) -> loop.Finish:
         """Alternate between the loop's commands and what came of them."""
         tick: loop.LoopTick = await self._attempt(self._begin())
         while True:
             self._loop, (command,) = loop.step(self._loop, tick)
+            self._command = command
             if isinstance(command, loop.Finish):
+                if self._desk.question is not None and self._desk.verdict is None:
+                    await self._stop_asking("the request ended")
                 return command
             if self._remaining() <= timedelta(0):
                 tick = loop.DeadlinePassed()
@@ -136,56 +137,6 @@ class RequestWorkflow(Batched):
             raise asyncio.CancelledError
         return tick
 
-    async def _begin(self) -> loop.LoopTick:
-        request, plan = self._request, self._request.plan
-        if self._resumed:
-            content = self._state.content
-            return loop.Checked(content) if content else loop.Began()
-        sanitized = await steps.local(
-            Step.SANITIZE,
-            SanitizeInput(
-                request_id=request.id,
-                tenant=request.tenant,
-                input=request.input,
-                guards=plan.guards,
-                conversation=request.conversation,
-            ),
-            Sanitized,
-            f"{request.input.size} bytes",
-            self._remaining(),
-        )
-        self._keep(masked=sanitized.masked, private=bool(sanitized.placeholders), conversation=sanitized.conversation)
-        masked = ", ".join(f"{count} {kind}" for kind, count in sorted(sanitized.placeholders.items()))
-        self._done(Step.SANITIZE, f"masked {masked}" if masked else "nothing to mask")
-        if sanitized.refusal:
-            return loop.Refused(sanitized.refusal)
-        if self._recallable:
-            recalled = await steps.local(
-                Step.RECALL,
-                RecallInput(tenant=request.tenant, plan_version=plan.version, masked=self._state.masked),
-                Recalled,
-                "the identical question",
-                self._remaining(),
-            )
-            if recalled.content:
-                self._keep(passages=recalled.passages, recalled=True)
-                self._done(Step.RECALL, f"answered before, by {recalled.from_request}")
-                return loop.Began(recalled.content)
-            self._done(Step.RECALL, "not asked before")
-        if plan.collection:
-            retrieved = await steps.local(
-                Step.RETRIEVE,
-                RetrieveInput(
-                    tenant=request.tenant, collection=plan.collection, query=self._state.masked, limit=plan.passages
-                ),
-                Retrieved,
-                f"{plan.passages} passages of {plan.collection!r}",
-                self._remaining(),
-            )
-            self._keep(passages=retrieved.passages)
-            self._done(Step.RETRIEVE, f"{retrieved.count} passages, best score {retrieved.top_score:.2f}")
-        return loop.Began()
-
     async def _carry_out(self, command: loop.LoopCommand) -> loop.LoopTick:
         match command:
             case loop.ChooseDeployment():
@@ -193,10 +144,18 @@ class RequestWorkflow(Batched):
                 await self._wait_for_window()
                 return await self._choose(command)
             case loop.CallModel():
-                await self._start_over_if_long(calls=self._loop.calls - 1)
-                return await self._call(command)
+                await self._start_over_if_long()
+                return await self._close_question() or await self._call(command)
             case loop.Wait(duration=duration, reason=reason):
                 return await self._wait(duration, reason)
+            case loop.Vet():
+                return await self._vet(command)
+            case loop.CallTools(calls=calls):
+                return await self._call_tools(calls)
+            case loop.AskAboutCall(call=call):
+                return await self._ask_about(call)
+            case loop.Transcribe():
+                return await self._transcribe(command)
             case loop.Check(output=output, finish_reason=finish_reason):
                 return await self._check(output, finish_reason)
             case loop.AskHuman(content=content):
@@ -239,7 +198,7 @@ class RequestWorkflow(Batched):
             turn=command.turn,
             question=self._state.masked,
             instructions=plan.instructions,
-            limits=request.limits,
+            limits=budget.without(request.limits, self._state.delegated),
             output_schema=plan.output_schema,
             passages=self._state.passages,
             previous=command.previous,
@@ -253,6 +212,7 @@ class RequestWorkflow(Batched):
             streams=plan.approval is None and plan.escalation is None,
             heeds_disconnect=plan.on_disconnect == "cancel",
             logprobs=plan.escalation is not None and not plan.escalation.field,
+            **self._tools_of(command),
         )
         try:
             if self._route.batch:
@@ -261,7 +221,7 @@ class RequestWorkflow(Batched):
                 reply = await steps.generate(call, self._route, request, self._remaining())
         except steps.StepFailure as error:
             self._tell(EventKind.STEP_FAILED, Step.GENERATE, f"{deployment}: {error.reason}")
-            return tick_of(deployment, error, workflow.now(), self._remaining())
+            return tick_of(deployment, error, workflow.now(), self._remaining(), self._state.delegated)
         self._confidence = reply.confidence
         self._keep(deployment=deployment, spent=reply.spent, attempts=reply.attempts)
         self._last_call = (
@@ -270,13 +230,21 @@ class RequestWorkflow(Batched):
         )
         again = "" if reply.attempts == 1 else f"; call {reply.attempts} of the request"
         self._done(Step.GENERATE, f"{self._last_call}{again}")
-        return loop.ModelReplied(reply.output, reply.finish_reason)
+        return loop.ModelReplied(reply.output, reply.finish_reason, reply.attempts)
+
+    def _tools_of(self, command: loop.CallModel) -> dict[str, Any]:
+        """What a call of an agent with tools has besides."""
+        state = self._state
+        if state.equipped is None:
+            return {}
+        return {"catalog": state.equipped.catalog, "transcript": state.transcript, "final": command.final}
 
     async def _wait(self, duration: timedelta, reason: str) -> loop.LoopTick:
         if duration >= self._remaining():
             return loop.DeadlinePassed(
                 f"A wait of {duration.total_seconds():.0f} s, {reason}, would pass the request's deadline; raise "
-                "`limits.deadline`, or give the agent another deployment."
+                "`limits.deadline`, or give the agent another deployment.",
+                after=self._request.limits.deadline - self._remaining() + duration,
             )
         self._done(Step.GENERATE, f"waiting {duration.total_seconds():.0f} s, {reason}")
         await workflow.sleep(duration, summary=f"wait {reason}")
@@ -302,6 +270,7 @@ class RequestWorkflow(Batched):
                 passages=self._state.passages,
                 chat=self._request.chat,
                 confidence_field=escalation.field if escalation else "",
+                **self._condition,
             ),
             Validated,
             f"reply of {self._last_call}",
@@ -313,72 +282,34 @@ class RequestWorkflow(Batched):
             self._done(Step.VALIDATE, f"{checked.rung.replace('_', ' ')}, {checked.citations} citations{sure}")
         else:
             self._tell(EventKind.STEP_FAILED, Step.VALIDATE, f"{len(checked.violations)} violations")
-        return loop.Checked(checked.content if checked.ok else None, checked.violations, confidence)
+        content = checked.content if checked.ok else None
+        return loop.Checked(content, checked.violations, confidence, self._must_ask(checked))
 
-    async def _end(self, finish: loop.Finish) -> Answer:
-        request, state = self._request, self._state
-        receipt = self._desk.receipt
-        edited = receipt is not None and receipt.decision is DecisionKind.EDIT
-        delivered = await steps.local(
-            Step.DELIVER,
-            DeliverInput(
-                request=request,
-                status=finish.status,
-                reason=finish.reason,
-                content=finish.content,
-                passages=state.passages,
-                masked=state.masked,
-                private=state.private,
-                # What a chat client's limit cut off is an answer to that client only.
-                recallable=self._recallable
-                and not (state.recalled or edited)
-                and self._loop.finish_reason is FinishReason.STOP,
-                deployment=self._loop.answered_by,
-                recalled=state.recalled,
-                decided_by=receipt.actor if receipt else None,
-                finish_reason=self._loop.finish_reason,
-            ),
-            Delivered,
-            finish.status.value,
-            self._remaining() + AFTERWARDS,
-        )
-        # A request that is cancelled between its delivery and the report of it was delivered.
-        status = self._status = delivered.status
-        reason = finish.reason if status is finish.status else None
-        content = finish.content if status is finish.status else self._loop.content
-        self._keep(spent=delivered.usage, attempts=delivered.attempts)
-        usage = delivered.usage
-        updates: list[SearchAttributeUpdate[Any]] = [
-            attributes.STATUS.value_set(status),
-            attributes.TOKENS.value_set(usage.total_tokens),
-        ]
-        if usage.cost_usd is not None:
-            updates.append(attributes.COST_USD.value_set(float(usage.cost_usd)))
-        if self._loop.answered_by:
-            updates.append(attributes.MODEL.value_set(self._loop.answered_by))
-        workflow.upsert_search_attributes(updates)
-        self._tell(EventKind.FINISHED, status, reason or _account(delivered))
-        return Answer(
-            request_id=request.id,
-            status=status,
-            reason=reason,
-            document=delivered.document,
-            content_sha256=content.sha256 if content else None,
-            deployment=self._loop.answered_by,
-            recalled=state.recalled,
-            usage=usage,
-            attempts=delivered.attempts,
-            finish_reason=self._loop.finish_reason,
-            decided_by=receipt.actor if receipt else None,
-        )
+    @property
+    def _condition(self) -> dict[str, Any]:
+        """Under which condition people are asked about the answer, and what it is evaluated on."""
+        plan, state = self._request.plan, self._state
+        if plan.approval is None or not plan.approval_when:
+            return {}
+        return {
+            "condition": plan.approval_when,
+            "spent": self._spent,
+            "retrieved_score": state.retrieved_score,
+            "masked": state.placeholders,
+            "confidence": self._confidence,
+        }
+
+    def _must_ask(self, checked: Validated) -> bool | None:
+        """Whether people are asked about an answer; `None` leaves it to the agent's rule, which has no condition."""
+        if not self._condition:
+            return None
+        if not self._loop.conditions_hold:
+            self._why = f"the run has read text from outside: {', '.join(self._loop.untrusted)}"
+            return True
+        self._why = checked.why
+        return checked.condition_met is not False
 
 
-def _failed(reason: str) -> ApplicationError:
-    return ApplicationError(reason, type="RequestFailed", non_retryable=True)
-
-
-def _account(delivered: Delivered) -> str:
-    usage = delivered.usage
-    calls = "1 model call" if delivered.attempts == 1 else f"{delivered.attempts} model calls"
-    lost = ", calls without a report at their worst case" if delivered.attempts > 1 else ""
-    return f"{calls}, {usage.total_tokens} tokens, {money(usage)}{lost}"
+def _failed(reason: str, *answer: Answer) -> ApplicationError:
+    """A failed request; the answer tells a run that delegated it what was spent."""
+    return ApplicationError(reason, *answer, type="RequestFailed", non_retryable=True)

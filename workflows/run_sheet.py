@@ -12,8 +12,19 @@ _MARKS = {
     EventKind.APPROVAL_OPENED: "?",
     EventKind.DECISION_ACCEPTED: "✓",
     EventKind.DECISION_REFUSED: "✗",
+    EventKind.APPROVAL_ESCALATED: "?",
+    EventKind.APPROVAL_REMINDED: "?",
+    EventKind.TOOL_STARTED: "…",
+    EventKind.TOOL_FINISHED: "✓",
+    EventKind.TOOL_FAILED: "✗",
     EventKind.FINISHED: "■",
 }
+
+
+MOST_SHOWN = 200
+"""Lines of the sheet in the Web UI, the latest ones: it is written anew for each of them."""
+MOST_KEPT = 1_000
+"""Events that the query `progress` gives, the latest ones."""
 
 
 class RunSheet:
@@ -23,12 +34,13 @@ class RunSheet:
         self._request = request
         self._told = told
         self.events: list[Event] = []
+        """The latest ones."""
 
     def tell(self, kind: EventKind, name: str, summary: str, at: datetime) -> None:
         """Add one line."""
-        self.events.append(
-            Event(sequence=self._told + len(self.events) + 1, kind=kind, name=name, summary=summary, at=at)
-        )
+        self._told += 1
+        self.events.append(Event(sequence=self._told, kind=kind, name=name, summary=summary, at=at))
+        del self.events[:-MOST_KEPT]
 
     @property
     def step(self) -> str:
@@ -38,7 +50,7 @@ class RunSheet:
     @property
     def told(self) -> int:
         """How many events there are, those of earlier runs included."""
-        return self._told + len(self.events)
+        return self._told
 
     def markdown(self, status: Status, spent: Usage, attempts: int) -> str:
         """The sheet as the Web UI shows it in the run's current details."""
@@ -49,7 +61,10 @@ class RunSheet:
             "| | time (UTC) | step | what happened |",
             "|---|---|---|---|",
         ]
-        lines += [f"| {_MARKS[e.kind]} | {e.clock} | {e.name} | {_cell(e.summary)} |" for e in self.events]
+        shown = self.events[-MOST_SHOWN:]
+        if len(shown) < self._told:
+            lines.append(f"| | | | {self._told - len(shown)} earlier lines are not shown |")
+        lines += [f"| {_MARKS[e.kind]} | {e.clock} | {e.name} | {_cell(e.summary)} |" for e in shown]
         return "\n".join(lines)
 
 

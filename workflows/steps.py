@@ -1,7 +1,8 @@
 """How each step is called: where it runs, how long it may take, how often it is tried.
 
-Short steps are local activities, so that they share one workflow task. `generate` is an ordinary activity on the
-deployment's own queue, because it needs heartbeats, cancellation and, per deployment, limits.
+Short steps are local activities, so that they share one workflow task; the one that must not begin before a decision
+is in the history is an ordinary activity. `generate` is one on the deployment's own queue, because it needs heartbeats,
+cancellation and, per deployment, limits; a call of a tool is one because it may take long and has to be broken off.
 """
 
 import hashlib
@@ -14,7 +15,16 @@ from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from holdfast.contracts import Contract, Generated, GenerateInput, Request, Routed, Step
+from holdfast.contracts import (
+    CallToolInput,
+    Contract,
+    Generated,
+    GenerateInput,
+    Request,
+    Routed,
+    Step,
+    ToolReturned,
+)
 from holdfast.loop import CallModel
 
 ResultT = TypeVar("ResultT", bound=Contract)
@@ -26,12 +36,18 @@ MOST_DISPATCHES = 10_000
 """Times a step may be handed to a worker. A store that is away is waited for; any other failure ends after a dozen
 attempts, which `activities.failures` counts; calls of models are counted by the ledger."""
 
-_LOCAL_RETRY = RetryPolicy(
+_SHORT_RETRY = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
     maximum_interval=timedelta(seconds=5),
     maximum_attempts=MOST_DISPATCHES,
     non_retryable_error_types=FINAL_ERRORS,
 )
+
+SHORT = timedelta(seconds=8)
+"""Most time that a short step takes."""
+
+LONG = timedelta(minutes=1)
+"""For a short step that many long texts make a long one; the engine is told meanwhile that the task is alive."""
 
 LEAST_PATIENCE = timedelta(seconds=90)
 """For a step that has to be made although the request's time is up: the one that closes its books."""
@@ -41,6 +57,16 @@ DEFAULT_QUEUE = "holdfast"
 
 ATTEMPTS_BEFORE_FALLBACK = 3
 """Calls of one deployment before another one is tried."""
+
+TOOL_DISPATCHES = 20
+"""Times a call of a tool may be handed to a worker. The ledger knows whether it was made; what is bounded is how many
+workers a tool can take down with it, and how long a store that is away is waited for."""
+
+TOOL_GRACE = timedelta(seconds=30)
+"""What a worker needs beyond the tool's own time: to put the call on record, before and after."""
+
+HEARTBEAT = timedelta(seconds=20)
+"""Silence after which a worker is taken for dead, where no route was chosen that says otherwise."""
 
 
 class StepFailure(Exception):
@@ -81,7 +107,12 @@ def _failing(step: Step) -> Iterator[None]:
 
 
 async def local(
-    step: Step, argument: Contract, result: type[ResultT], summary: str, patience: timedelta = LEAST_PATIENCE
+    step: Step,
+    argument: Contract,
+    result: type[ResultT],
+    summary: str,
+    patience: timedelta = LEAST_PATIENCE,
+    takes: timedelta = SHORT,
 ) -> ResultT:
     """Run a short step as a local activity.
 
@@ -91,6 +122,7 @@ async def local(
         result: The type of its result.
         summary: For the trace.
         patience: How long a store that does not answer is waited for.
+        takes: Most time of one attempt.
 
     Raises:
         StepFailure: It failed for good.
@@ -100,9 +132,42 @@ async def local(
             step.value,
             argument,
             result_type=result,
-            start_to_close_timeout=timedelta(seconds=8),
+            start_to_close_timeout=takes,
             schedule_to_close_timeout=max(patience, LEAST_PATIENCE),
-            retry_policy=_LOCAL_RETRY,
+            retry_policy=_SHORT_RETRY,
+            summary=f"{step.value}: {summary}",
+        )
+    return returned
+
+
+async def recorded(
+    step: Step, argument: Contract, result: type[ResultT], summary: str, request: Request, patience: timedelta
+) -> ResultT:
+    """Run a short step as an ordinary activity, which begins only once all that came before it is in the history.
+
+    A local activity begins within the workflow task, and what came with the task, a decision say, may yet be lost with
+    its worker.
+
+    Args:
+        step: Which.
+        argument: Its input.
+        result: The type of its result.
+        summary: For the trace.
+        request: Whose priority counts.
+        patience: How long a store that does not answer is waited for.
+
+    Raises:
+        StepFailure: It failed for good.
+    """
+    with _failing(step):
+        returned: ResultT = await workflow.execute_activity(
+            step.value,
+            argument,
+            result_type=result,
+            start_to_close_timeout=SHORT,
+            schedule_to_close_timeout=max(patience, LEAST_PATIENCE),
+            retry_policy=_SHORT_RETRY,
+            priority=priority(request),
             summary=f"{step.value}: {summary}",
         )
     return returned
@@ -161,6 +226,42 @@ async def generate(call: GenerateInput, route: Routed, request: Request, remaini
     return reply
 
 
+async def call_tool(
+    given: CallToolInput, request: Request, remaining: timedelta, heartbeat_timeout: timedelta
+) -> ToolReturned:
+    """Call a tool once; a repetition after a worker died finds in the ledger what came of the call, if anything did.
+
+    Args:
+        given: What to call.
+        request: Whose priority counts.
+        remaining: Time left until the request's deadline.
+        heartbeat_timeout: Silence after which a worker is taken for dead.
+
+    Raises:
+        StepFailure: It could not be called, or nobody knows what came of it.
+    """
+    call = given.call
+    with _failing(Step.CALL_TOOL):
+        returned: ToolReturned = await workflow.execute_activity(
+            Step.CALL_TOOL.value,
+            given,
+            result_type=ToolReturned,
+            start_to_close_timeout=min(call.timeout + TOOL_GRACE, remaining),
+            schedule_to_close_timeout=remaining,
+            heartbeat_timeout=heartbeat_timeout,
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=500),
+                maximum_interval=timedelta(seconds=30),
+                maximum_attempts=TOOL_DISPATCHES,
+                non_retryable_error_types=[*FINAL_ERRORS, "ToolProblem", "OutcomeUnknown"],
+            ),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            priority=priority(request),
+            summary=f"{call.name}, call {call.key}",
+        )
+    return returned
+
+
 def _first_walk_attempts(call: GenerateInput) -> int:
     return call.limits.attempts if call.last_resort else ATTEMPTS_BEFORE_FALLBACK
 
@@ -173,6 +274,11 @@ def generate_queue(deployment: str, task_queue: str) -> str:
 def ingest_queue(task_queue: str) -> str:
     """The task queue of the worker that owns the knowledge index."""
     return _beside(task_queue, "ingest")
+
+
+def notify_queue(task_queue: str) -> str:
+    """The task queue of notifications, so that slow receivers take no place from anything else."""
+    return _beside(task_queue, "notify")
 
 
 def _beside(task_queue: str, name: str) -> str:

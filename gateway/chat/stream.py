@@ -81,6 +81,9 @@ class ChatStream:
         if self._gateway.writes_json(execution):
             # It may still have to be mended, and this form cannot take anything back.
             return
+        if self._accepted.agent.plan.toolbox is not None:
+            # What a model says before it calls a tool is no part of the answer, and looks like it while it is written.
+            return
         held: str | None = None
         async with aclosing(self._gateway.text.follow(execution, Shown(), as_json=False)) as pieces:
             async for piece in pieces:

@@ -5,6 +5,7 @@ Workflows are started by name, so that the gateway loads none of their code.
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -44,7 +45,8 @@ from gateway.engine.calls import (
     refusal,
     unavailable,
 )
-from gateway.engine.reading import HELD, ends_or_asks, execution_of, history_pages, moves, term
+from gateway.engine.parked import window
+from gateway.engine.reading import ends_or_asks, execution_of, history_pages, moves, term
 from gateway.execution import Execution, Ingestion
 from holdfast.contracts import Answer, Decision, DecisionReceipt, Ingested, IngestRun, Progress, Request, Run, Status
 from holdfast.errors import DecisionRefused, Unavailable
@@ -61,6 +63,10 @@ POLLER_GONE = timedelta(seconds=75)
 STARTS = 16
 """Runs started at the same time. A development server given a thousand at once starts 21 a second with errors, paced
 like this 52 without."""
+PAGE = 1_000
+"""Runs listed in one call to the engine, its own limit."""
+PAGES = 256
+"""Pages of inboxes whose ends are remembered."""
 GRACE = timedelta(hours=1)
 """Time the engine leaves a run beyond the request's own deadline, to end by itself and say why."""
 
@@ -77,20 +83,13 @@ class Engine:
         self._client = client
         self._settings = settings
         self._starts = asyncio.Semaphore(STARTS)
+        self._counting: dict[str, asyncio.Task[int]] = {}
+        self._ends: OrderedDict[tuple[str, tuple[str, ...], int, int], datetime] = OrderedDict()
+        """Where the pages of inboxes ended that were looked at last."""
 
     async def submit(self, request: Request) -> Execution:
         """Start the request unless its id is taken, in which case the one that has it is returned."""
         plan, limits = request.plan, request.limits
-        held = plan.approval is not None or plan.budget_approval is not None
-        pairs = [
-            SearchAttributePair(attributes.TENANT, request.tenant),
-            SearchAttributePair(attributes.USER, request.user),
-            SearchAttributePair(attributes.AGENT, plan.agent),
-            SearchAttributePair(attributes.STATUS, Status.RUNNING.value),
-            SearchAttributePair(attributes.TIER, request.tier),
-        ]
-        if request.session:
-            pairs.append(SearchAttributePair(attributes.SESSION, request.session))
         try:
             async with self._starts:
                 with calling("submit the request"):
@@ -104,11 +103,12 @@ class Engine:
                         task_timeout=self._settings.workflow_task_timeout,
                         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                        memo={HELD: True} if held else None,
-                        search_attributes=TypedSearchAttributes(pairs),
+                        memo=attributes.pinned(request),
+                        search_attributes=attributes.found_by(request),
                         static_summary=summary(request),
                         static_details=details(request),
-                        request_eager_start=True,
+                        # Handed to a worker of this process, a run would not go to the current version.
+                        request_eager_start=not self._settings.deployment,
                         priority=_priority(request),
                         rpc_timeout=CALL_TIMEOUT,
                     )
@@ -124,7 +124,7 @@ class Engine:
             status=Status.RUNNING,
             submitted_at=request.submitted_at,
             session=request.session,
-            held=held,
+            held=attributes.can_wait(request),
         )
 
     async def find(self, request_id: str, tenant: str) -> Execution | None:
@@ -198,19 +198,35 @@ class Engine:
         found = await self._query(terms, limit)
         return sorted(found, key=lambda execution: execution.submitted_at, reverse=True)
 
-    async def approvals(self, tenant: str, user: str, limit: int) -> list[Execution]:
-        """Requests that wait for a decision and name the user among the approvers, the nearest deadline first."""
-        terms = [
-            term(attributes.TENANT, tenant),
-            term(attributes.STATUS, Status.WAITING.value),
-            f"{attributes.APPROVERS.name} IN ({literal(user)}, '*')",
-        ]
+    async def approvals(self, tenant: str, names: Sequence[str], limit: int, offset: int = 0) -> list[Execution]:
+        """Requests that wait for a decision by one of the names, the nearest deadline first."""
+        terms = _waiting(tenant, names)
+
+        async def count_until(moment: datetime | None) -> int:
+            return await self._count(terms if moment is None else [*terms, _deadline("<=", moment)])
+
+        page = (tenant, tuple(names), limit, offset)
+        shown = await window(count_until, offset, limit, datetime.now(UTC), self._ends.pop(page, None))
+        if shown.until is not None:
+            self._ends[page] = shown.until
+            if len(self._ends) > PAGES:
+                self._ends.popitem(last=False)
+        if shown.after is not None:
+            terms.append(_deadline(">", shown.after))
+        if shown.until is not None:
+            terms.append(_deadline("<=", shown.until))
         found = [
             (execution.approval.deadline, execution.request_id, execution)
-            for execution in await self._query(terms, limit)
-            if execution.approval and {user, "*"} & set(execution.approval.rule.approvers)
+            for execution in await self._query(terms, max(shown.within - shown.before, 1))
+            if execution.approval and not set(names).isdisjoint(execution.approval.approvers)
         ]
-        return [execution for _, _, execution in sorted(found, key=lambda row: row[:2])]
+        return [execution for _, _, execution in sorted(found, key=lambda row: row[:2])][
+            offset - shown.before : offset - shown.before + limit
+        ]
+
+    async def count_approvals(self, tenant: str, names: Sequence[str]) -> int:
+        """How many requests wait for a decision by one of the names."""
+        return await self._count(_waiting(tenant, names))
 
     async def decide(self, request_id: str, decision: Decision, update_id: str) -> DecisionReceipt:
         """Hand a decision to the request; the same `update_id` is taken once.
@@ -325,9 +341,26 @@ class Engine:
             return [
                 await execution_of(found)
                 async for found in self._client.list_workflows(
-                    query, limit=limit, page_size=limit, rpc_timeout=CALL_TIMEOUT
+                    query, limit=limit, page_size=min(limit, PAGE), rpc_timeout=CALL_TIMEOUT
                 )
             ]
+
+    async def _count(self, terms: Sequence[str]) -> int:
+        """How many there are; those who ask the same at the same time are told together."""
+        query = " AND ".join([f"WorkflowType = '{REQUEST_WORKFLOW}'", *terms])
+        if (counting := self._counting.get(query)) is None:
+            counting = self._counting[query] = asyncio.create_task(self._ask(query))
+            counting.add_done_callback(lambda done: self._counted(query, done))
+        return await asyncio.shield(counting)
+
+    def _counted(self, query: str, done: asyncio.Task[int]) -> None:
+        del self._counting[query]
+        if not done.cancelled():
+            done.exception()  # looked at, in case nobody waits any longer
+
+    async def _ask(self, query: str) -> int:
+        with calling("count the requests"):
+            return (await self._client.count_workflows(query, rpc_timeout=CALL_TIMEOUT)).count
 
 
 async def connect(settings: Settings, *, interceptors: Sequence[Interceptor] | None = None) -> Engine:
@@ -344,6 +377,20 @@ async def connect(settings: Settings, *, interceptors: Sequence[Interceptor] | N
     if interceptors is None:
         interceptors = tracing_interceptors(settings.telemetry.otlp_endpoint)
     return Engine(await connect_client(engine.address, engine.namespace, interceptors=interceptors), engine)
+
+
+def _waiting(tenant: str, names: Sequence[str]) -> list[str]:
+    """The conditions on what waits for a decision by one of the names."""
+    return [
+        term(attributes.TENANT, tenant),
+        term(attributes.STATUS, Status.WAITING.value),
+        f"{attributes.APPROVERS.name} IN ({', '.join(literal(name) for name in names)})",
+        "ExecutionStatus = 'Running'",
+    ]
+
+
+def _deadline(than: str, moment: datetime) -> str:
+    return f"{attributes.APPROVAL_DEADLINE.name} {than} '{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
 
 
 def _priority(request: Request) -> Priority:

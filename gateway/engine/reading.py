@@ -15,9 +15,6 @@ from gateway.execution import Execution
 from holdfast.contracts import Approval, Status
 from workflows import attributes
 
-HELD = "held"
-"""Memo that marks a run that can come to wait for a person."""
-
 _STATUS_OF_CLOSED = {
     WorkflowExecutionStatus.CANCELED: Status.CANCELLED,
     WorkflowExecutionStatus.TERMINATED: Status.CANCELLED,
@@ -60,7 +57,7 @@ async def execution_of(found: WorkflowExecution) -> Execution:
         status=status,
         submitted_at=found.start_time,
         session=known.get(attributes.SESSION),
-        held=bool(await found.memo_value(HELD, False)),
+        held=bool(await found.memo_value(attributes.HELD, False)),
         approval=approval,
         tokens=known.get(attributes.TOKENS),
         cost_usd=None if cost is None else Decimal(repr(cost)),

@@ -30,7 +30,17 @@ RETRY = timedelta(seconds=2)
 """How long a client waits before it connects again."""
 
 _ID = re.compile(r"m(\d{1,9})\.(a\d{1,9}\.o\d{1,15}\.c[0-9a-f]{8})(\.done)?")
-_APPROVAL = (EventKind.APPROVAL_OPENED, EventKind.DECISION_ACCEPTED, EventKind.DECISION_REFUSED)
+_TYPES = {
+    EventKind.APPROVAL_OPENED: "approval",
+    EventKind.APPROVAL_ESCALATED: "approval",
+    EventKind.APPROVAL_REMINDED: "approval",
+    EventKind.DECISION_ACCEPTED: "approval",
+    EventKind.DECISION_REFUSED: "approval",
+    EventKind.TOOL_STARTED: "tool",
+    EventKind.TOOL_FINISHED: "tool",
+    EventKind.TOOL_FAILED: "tool",
+}
+"""What an event of the stream is called; all other milestones are steps."""
 
 
 @router.get("/{request_id}/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})
@@ -41,7 +51,7 @@ async def follow(
     caller: CallerOf,
     last_event_id: Annotated[str | None, Query(description="Instead of the header Last-Event-ID.")] = None,
 ) -> Response:
-    """Server-sent events: `step`, `approval`, `text`, `restart`, `done`, `error`. 204 when all has been read."""
+    """Server-sent events: `step`, `tool`, `approval`, `text`, `restart`, `done`, `error`. 204 when all was read."""
     given = last_event_id or http.headers.get("last-event-id") or ""
     milestones, shown, done = _position(given) if given else (0, Shown(), False)
     execution = await find_request(gateway, request_id, caller)
@@ -145,7 +155,7 @@ class _Reader:
         data = event.model_dump(mode="json")
         if milestone.question is not None:
             data["approval"] = representations.question(milestone.question)
-        kind = "approval" if event.kind in _APPROVAL else "step"
+        kind = _TYPES.get(event.kind, "step")
         async with self._turn:
             await sink.write(encode(_json(data), event=kind, id=f"m{event.sequence}.{self._shown}"))
             # Only what was handed to the server counts: a task that is stopped while it waits has sent nothing.

@@ -13,10 +13,11 @@ from gateway.context import CallerOf, Gateway, GatewayOf, Limit, Wait, caller_of
 from gateway.execution import Execution
 from gateway.identity import Caller
 from gateway.openapi import body_of
+from gateway.pages.questions import text_of
 from gateway.problems import Problem
 from gateway.submission import Question, Submission, read_key
 from gateway.validation import validate
-from holdfast.contracts import AnswerDocument, Status
+from holdfast.contracts import AnswerDocument, Progress, Status
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"])
 
@@ -104,9 +105,17 @@ async def _response(gateway: Gateway, execution: Execution, *, unfinished: int, 
     execution, document = await gateway.complete(execution)
     beside: dict[str, Any] = {}
     if progress:
-        reached = await gateway.engine.progress(execution.request_id)
-        beside["progress"] = representations.progress(reached) if reached else None
+        reached = await gateway.progress(execution)
+        beside["progress"] = representations.progress(reached, gateway.links) if reached else None
+        beside["asked"] = await _question_of(gateway, execution, reached)
     return _shown(gateway, execution, document, beside, status=200 if execution.status.is_final else unfinished)
+
+
+async def _question_of(gateway: Gateway, execution: Execution, reached: Progress | None) -> str | None:
+    """What the user asked, masked until the request has ended, as the page of the request shows it."""
+    finished = await gateway.ledger.requests.get(execution.tenant, execution.request_id)
+    asked = finished.input if finished else execution.approval.asked if execution.approval else None
+    return await text_of(gateway, execution.tenant, asked or (reached.asked if reached else None))
 
 
 def _shown(

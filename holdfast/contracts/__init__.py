@@ -3,16 +3,29 @@
 Nothing here does I/O, and nothing here imports another part of Holdfast, so workflows may import all of it.
 """
 
-from holdfast.contracts.answer import Answer, AnswerDocument, Citation, Status
-from holdfast.contracts.approval import Approval, Decision, DecisionKind, DecisionReceipt
+from holdfast.contracts.answer import Answer, AnswerDocument, Citation, LimitReached, Status
+from holdfast.contracts.approval import (
+    Approval,
+    ApprovalHappening,
+    ApprovalKind,
+    Decision,
+    DecisionKind,
+    DecisionReceipt,
+    Noted,
+    NoteInput,
+    Notified,
+    NotifyInput,
+    NotifyRun,
+    Vote,
+)
 from holdfast.contracts.base import Contract
 from holdfast.contracts.batch import BatchNews, BatchRun, BatchStand, Enqueued
 from holdfast.contracts.content import ContentRef
 from holdfast.contracts.conversation import AssistantTurn, Conversation, ToolCall, ToolOffer, Turn
 from holdfast.contracts.event import Event, EventKind
-from holdfast.contracts.plan import ApprovalRule, Escalation, Fallbacks, Guards, Plan, Strategy
-from holdfast.contracts.request import CURRENT_WALK, Limits, Request
-from holdfast.contracts.run import Carried, Ingested, IngestRun, Progress, Run, SourceText, Unreadable
+from holdfast.contracts.plan import ApprovalRule, Escalation, EscalationStage, Fallbacks, Guards, Plan, Strategy, Taint
+from holdfast.contracts.request import CURRENT_WALK, MAX_DEPTH, Limits, Request
+from holdfast.contracts.run import CallCount, Carried, Ingested, IngestRun, Progress, Run, SourceText, Unreadable
 from holdfast.contracts.spending import AtLimit, SpendScopes
 from holdfast.contracts.steps import (
     Cause,
@@ -37,20 +50,48 @@ from holdfast.contracts.steps import (
     Violation,
 )
 from holdfast.contracts.stream import StreamEvent, StreamKind
+from holdfast.contracts.tools import (
+    Briefed,
+    BriefInput,
+    CallToolInput,
+    CatalogEntry,
+    Delegate,
+    Delegated,
+    EquipInput,
+    Equipped,
+    Origin,
+    PlannedCall,
+    Toolbox,
+    ToolLine,
+    ToolPolicy,
+    ToolReturned,
+    Transcribed,
+    TranscribeInput,
+    VetInput,
+    Vetted,
+)
 from holdfast.contracts.usage import FinishReason, Usage
 
 __all__ = [
     "CURRENT_WALK",
+    "MAX_DEPTH",
     "Answer",
     "AnswerDocument",
     "Approval",
+    "ApprovalHappening",
+    "ApprovalKind",
     "ApprovalRule",
     "AssistantTurn",
     "AtLimit",
     "BatchNews",
     "BatchRun",
     "BatchStand",
+    "BriefInput",
+    "Briefed",
+    "CallCount",
+    "CallToolInput",
     "Carried",
+    "CatalogEntry",
     "Cause",
     "Citation",
     "ContentRef",
@@ -59,10 +100,15 @@ __all__ = [
     "Decision",
     "DecisionKind",
     "DecisionReceipt",
+    "Delegate",
+    "Delegated",
     "DeliverInput",
     "Delivered",
     "Enqueued",
+    "EquipInput",
+    "Equipped",
     "Escalation",
+    "EscalationStage",
     "Event",
     "EventKind",
     "ExtendInput",
@@ -74,9 +120,17 @@ __all__ = [
     "Guards",
     "IngestRun",
     "Ingested",
+    "LimitReached",
     "Limits",
+    "NoteInput",
+    "Noted",
+    "Notified",
+    "NotifyInput",
+    "NotifyRun",
+    "Origin",
     "Passage",
     "Plan",
+    "PlannedCall",
     "Progress",
     "RecallInput",
     "Recalled",
@@ -95,12 +149,22 @@ __all__ = [
     "Strategy",
     "StreamEvent",
     "StreamKind",
+    "Taint",
     "ToolCall",
+    "ToolLine",
     "ToolOffer",
+    "ToolPolicy",
+    "ToolReturned",
+    "Toolbox",
+    "TranscribeInput",
+    "Transcribed",
     "Turn",
     "Unreadable",
     "Usage",
     "ValidateInput",
     "Validated",
+    "VetInput",
+    "Vetted",
     "Violation",
+    "Vote",
 ]

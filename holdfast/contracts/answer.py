@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from holdfast.contracts.approval import DecisionReceipt
 from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef, Sha256
 from holdfast.contracts.conversation import ToolCall
@@ -68,6 +69,16 @@ class AnswerDocument(Contract):
     """Sources the text refers to, in the order of their markers."""
 
 
+class LimitReached(Contract):
+    """The limit that ended a request."""
+
+    limit: str
+    """`tokens`, `cost_usd`, `attempts`, `repairs`, `iterations`, `tool_calls`, `repetitions` or `deadline`."""
+    value: str
+    """What it had come to, or would have with the next step."""
+    bound: str
+
+
 class Answer(Contract):
     """The workflow's result: how the request ended and where its text is."""
 
@@ -91,3 +102,13 @@ class Answer(Contract):
     """Why the model stopped."""
     decided_by: str | None = None
     """Who approved, edited or rejected, if anyone."""
+    tool_calls: int = 0
+    """Calls of tools and delegates made."""
+    delegates: tuple[str, ...] = ()
+    """Request ids of the delegates that worked for it."""
+    limit: LimitReached | None = None
+    """Which limit ended it, if one did."""
+    tainted: tuple[str, ...] = ()
+    """Origins of outside text that its model was shown."""
+    decisions: tuple[DecisionReceipt, ...] = ()
+    """What people decided, on the request and on those of its delegates; each names its request."""

@@ -17,6 +17,11 @@ class EventKind(StrEnum):
     APPROVAL_OPENED = "approval_opened"
     DECISION_ACCEPTED = "decision_accepted"
     DECISION_REFUSED = "decision_refused"
+    APPROVAL_ESCALATED = "approval_escalated"
+    APPROVAL_REMINDED = "approval_reminded"
+    TOOL_STARTED = "tool_started"
+    TOOL_FINISHED = "tool_finished"
+    TOOL_FAILED = "tool_failed"
     FINISHED = "finished"
 
 

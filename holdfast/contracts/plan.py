@@ -20,20 +20,42 @@ Strategy = Literal["ordered", "balanced", "cheapest", "fastest", "complexity"]
 """`ordered`: as the agent lists them. The others rank by free capacity, price, latency, or what the question needs."""
 
 
-class ApprovalRule(Contract):
-    """Who must agree before an answer leaves, and what happens when nobody does."""
+class EscalationStage(Contract):
+    """Who is asked next when nobody has decided in time."""
 
     approvers: tuple[str, ...] = Field(min_length=1)
-    """User names that may decide. `"*"` admits every authenticated user of the tenant."""
+    """As in `ApprovalRule`."""
+
+    within: timedelta = Field(gt=timedelta(0))
+    """How long these people have."""
+
+
+class ApprovalRule(Contract):
+    """Who must agree before an answer leaves or a tool is called, and what happens when nobody does."""
+
+    approvers: tuple[str, ...] = Field(min_length=1)
+    """User names and roles (`role:finance`) that may decide. `"*"` admits every authenticated user of the tenant."""
 
     within: timedelta = Field(default=timedelta(hours=24), gt=timedelta(0))
-    """How long the question stays open."""
+    """How long the question stays open, or with an escalation, how long these people have."""
+
+    quorum: int = Field(default=1, ge=1, le=10)
+    """How many different people must approve the same content. One rejection is enough to reject."""
+
+    escalation: tuple[EscalationStage, ...] = Field(default=(), max_length=5)
+    """Who is asked next, in order, each when the time of those before is over or one of them escalates."""
+
+    reminders: tuple[timedelta, ...] = Field(default=(), max_length=5)
+    """How long before each stage's deadline those who may decide are reminded."""
 
     default: Literal["reject", "approve"] = "reject"
     """The decision taken when the deadline passes."""
 
     requester_may_decide: bool = False
     """Whether the person who asked may also approve (separation of duties says no)."""
+
+    why: str = Field(default="", max_length=300)
+    """What the agent's author tells those who are asked, in one line."""
 
 
 class Fallbacks(Contract):
@@ -63,6 +85,19 @@ class Escalation(Contract):
 
     field: str = Field(default="", pattern=r"^(/.+)?$")
     """JSON Pointer (RFC 6901) to a number in the reply, 0 to 1; empty takes the mean probability of its tokens."""
+
+
+class Taint(Contract):
+    """What text from outside may lead a run to. Anything such text could say is assumed to have been said."""
+
+    trust: tuple[Literal["documents", "tools", "web", "mcp", "delegates"], ...] = ()
+    """Origins that do not taint."""
+
+    side_effects: Literal["refuse", "allow"] = "refuse"
+    """Whether a tainted run may call a tool with side effects that no person approves."""
+
+    skip_approvals: bool = False
+    """Whether the conditions of approvals hold in a tainted run; otherwise people are always asked."""
 
 
 class Guards(Contract):
@@ -128,3 +163,12 @@ class Plan(Contract):
 
     on_disconnect: Literal["finish", "cancel"] = "finish"
     """What becomes of the request when the client that reads its answer goes away."""
+
+    approval_when: str = ""
+    """CEL condition under which `approval` is asked for; empty is always."""
+
+    toolbox: ContentRef | None = None
+    """A `Toolbox` as JSON; `None` for an agent without tools and delegates."""
+
+    taint: Taint = Taint()
+    """What text from outside may lead the run to."""

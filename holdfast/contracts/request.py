@@ -9,8 +9,12 @@ from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef
 from holdfast.contracts.plan import Plan
 
-CURRENT_WALK = 2
-"""The walk of newly accepted requests. 1: every failure of a deployment excludes it. 2: causes, escalation, budgets."""
+CURRENT_WALK = 3
+"""The walk of newly accepted requests. 1: every failure of a deployment excludes it. 2: causes, escalation, budgets.
+3: what happens to approvals is noted for reports and notifications."""
+
+MAX_DEPTH = 4
+"""Most agents in a chain of delegation, the first one included."""
 
 
 class Limits(Contract):
@@ -30,6 +34,18 @@ class Limits(Contract):
 
     repairs: int = Field(default=2, ge=0, le=10)
     """Most times the model is asked to mend an invalid reply."""
+
+    iterations: int = Field(default=10, gt=0, le=100)
+    """Most questions to a model that follow on results of tools, and the first one."""
+
+    tool_calls: int = Field(default=32, ge=0, le=1_000)
+    """Most calls of tools and delegates."""
+
+    calls_at_once: int = Field(default=8, gt=0, le=64)
+    """Most calls of tools and delegates made for one reply."""
+
+    repetitions: int = Field(default=3, gt=0, le=100)
+    """Most calls of one tool with the same arguments."""
 
     deadline: timedelta = Field(default=timedelta(days=2), gt=timedelta(0), le=timedelta(days=365))
     """Time from submission to final answer, waiting for people included."""
@@ -82,6 +98,19 @@ class Request(Contract):
 
     not_before: AwareDatetime | None = None
     """No model is called before this moment."""
+
+    parent: str | None = None
+    """The request that delegated this one."""
+
+    root: str | None = None
+    """The request at the top of the chain of delegation."""
+
+    depth: int = Field(default=1, ge=1, le=MAX_DEPTH)
+    """Its place in the chain of delegation, 1 for what a client submitted."""
+
+    tainted: tuple[str, ...] = ()
+    """Origins of outside text that the request comes with: in what an agent made it of, or in earlier answers of its
+    session."""
 
     walk: int = Field(default=1, ge=1)
     """The version of the walk through the steps that this request is pinned to; see `CURRENT_WALK`."""

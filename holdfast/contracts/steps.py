@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from holdfast.contracts.answer import Status
+from holdfast.contracts.answer import LimitReached, Status
+from holdfast.contracts.approval import DecisionReceipt
 from holdfast.contracts.base import Contract
 from holdfast.contracts.content import ContentRef
 from holdfast.contracts.plan import Guards
@@ -29,6 +30,19 @@ class Step(StrEnum):
     EXTEND = "extend"
     """A person let the request go past a budget."""
     VALIDATE = "validate"
+    EQUIP = "equip"
+    """The tools of the run are looked up and fixed."""
+    VET = "vet"
+    """The calls that a model asked for are looked at."""
+    CALL_TOOL = "call_tool"
+    BRIEF = "brief"
+    """A delegate's work is made a request of."""
+    TRANSCRIBE = "transcribe"
+    """What came of calls is put into what the model is shown next."""
+    NOTE = "note"
+    """What happened to an approval is written down for reports, and whom to tell."""
+    NOTIFY = "notify"
+    """Somebody is told."""
     APPROVE = "approve"
     DELIVER = "deliver"
 
@@ -191,6 +205,12 @@ class GenerateInput(Contract):
     """Whether the call is to be broken off soon after its reader has gone."""
     logprobs: bool = False
     """Whether the model is to say how sure it is of each token."""
+    catalog: ContentRef | None = None
+    """JSON array of `CatalogEntry`: the agent's own tools."""
+    transcript: ContentRef | None = None
+    """JSON array of `Turn`: the calls made so far for this question, and their results."""
+    final: bool = False
+    """Whether the model has to answer now, without further calls."""
 
 
 class Generated(Contract):
@@ -225,6 +245,16 @@ class ValidateInput(Contract):
     """Whether a reply that was cut off at its limit, or that calls the client's tools, is valid."""
     confidence_field: str = ""
     """JSON Pointer to the reply's own confidence; empty for none."""
+    condition: str = ""
+    """CEL condition under which people are asked about the text; empty for none."""
+    spent: Usage = Usage()
+    """For the condition."""
+    retrieved_score: float | None = None
+    """For the condition: the best score of the passages."""
+    masked: dict[str, int] = Field(default_factory=dict)
+    """For the condition: how many values of each kind were masked in the input."""
+    confidence: float | None = None
+    """For the condition: how sure the model was, where the reply does not say it at `confidence_field`."""
 
 
 class Validated(Contract):
@@ -240,6 +270,10 @@ class Validated(Contract):
     """What the reply says of itself at `confidence_field`, 0 to 1."""
     citations: int = 0
     """How many retrieved passages the text cites."""
+    condition_met: bool | None = None
+    """Whether the condition holds; a condition that cannot be evaluated counts as met."""
+    why: str = ""
+    """The condition in words for the approver."""
 
 
 class DeliverInput(Contract):
@@ -260,6 +294,15 @@ class DeliverInput(Contract):
     recalled: bool = False
     decided_by: str | None = None
     finish_reason: FinishReason = FinishReason.STOP
+    delegated: Usage = Usage()
+    """What delegates spent for the request."""
+    delegates: tuple[str, ...] = ()
+    """Their request ids."""
+    tool_calls: int = 0
+    limit: LimitReached | None = None
+    decisions: tuple[DecisionReceipt, ...] = ()
+    tainted: tuple[str, ...] = ()
+    """Origins of outside text that the model was shown."""
 
 
 class ExtendInput(Contract):
@@ -284,4 +327,7 @@ class Delivered(Contract):
     status: Status
     document: ContentRef | None = None
     usage: Usage
+    """Of the request's own calls, without what its delegates spent."""
     attempts: int
+    deliveries: tuple[str, ...] = ()
+    """Notifications to send, in the ledger."""

@@ -2,7 +2,7 @@
 
 from holdfast.guards.normalise import matching_view, normalise
 from holdfast.guards.personal_data import PersonalDataDetector
-from holdfast.guards.placeholders import Masked, mask, restore
+from holdfast.guards.placeholders import Masked, mask, restore, restore_within
 from holdfast.guards.refusal import MAX_INPUT_BYTES, check_refusal_patterns, refusal_of_content, refusal_of_size
 from holdfast.guards.sanitizer import SanitizedText, Sanitizer
 from holdfast.guards.spans import KINDS, Kind, Span
@@ -26,4 +26,5 @@ __all__ = [
     "refusal_of_content",
     "refusal_of_size",
     "restore",
+    "restore_within",
 ]

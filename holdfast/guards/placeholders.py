@@ -5,8 +5,10 @@ The mapping belongs to one request and is kept apart from the masked text.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from holdfast.guards.spans import KINDS, Kind, Span
 
@@ -50,20 +52,28 @@ def mask(text: str, spans: Iterable[Span]) -> Masked:
 
 
 def mask_all(
-    texts: Sequence[str], spans: Sequence[Iterable[Span]]
+    texts: Sequence[str],
+    spans: Sequence[Iterable[Span]],
+    *,
+    known: Mapping[str, str] | None = None,
+    beside: Iterable[str] = (),
 ) -> tuple[tuple[str, ...], dict[str, str], dict[str, int]]:
     """`mask` for texts that belong together: a value has one placeholder in all of them.
 
     Args:
         texts: The texts.
         spans: What to hide in each.
+        known: What earlier texts' placeholders stand for. Their values keep them here.
+        beside: Texts that are not masked here but shown with them, so that what they spell is not given out.
 
     Returns:
-        The masked texts, what each placeholder stands for, and how many distinct values of each kind were masked.
+        The masked texts; what each placeholder stands for, the known ones included; and how many distinct values of
+        each kind were masked that were not known.
     """
-    taken = {_canonical(match) for text in texts for match in _PLACEHOLDER.finditer(text)}
+    earlier = dict(known or {})
+    taken = {_canonical(match) for text in (*texts, *beside) for match in _PLACEHOLDER.finditer(text)} | set(earlier)
     numbers: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-    placeholders: dict[tuple[Kind, str], str] = {}
+    placeholders: dict[tuple[Kind, str], str] = {(_kind_of(name), value): name for name, value in earlier.items()}
 
     def placeholder(kind: Kind, value: str) -> str:
         if (kind, value) not in placeholders:
@@ -82,8 +92,9 @@ def mask_all(
             position = span.end
         masked.append("".join([*pieces, text[position:]]))
     counts: dict[str, int] = {}
-    for kind, _ in placeholders:
-        counts[kind] = counts.get(kind, 0) + 1
+    for (kind, _), name in placeholders.items():
+        if name not in earlier:
+            counts[kind] = counts.get(kind, 0) + 1
     return tuple(masked), {name: value for (_, value), name in placeholders.items()}, counts
 
 
@@ -101,10 +112,27 @@ def restore(text: str, mapping: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: mapping.get(_canonical(match), match.group()), text)
 
 
+def restore_within(value: JsonValue, mapping: dict[str, str]) -> JsonValue:
+    """`restore` for every string in a JSON value, so that a restored value stays one string whatever it holds."""
+    match value:
+        case str():
+            return restore(value, mapping)
+        case list():
+            return [restore_within(item, mapping) for item in value]
+        case dict():
+            return {restore(key, mapping): restore_within(item, mapping) for key, item in value.items()}
+        case _:
+            return value
+
+
 def find_placeholders(text: str) -> Iterator[tuple[int, int, str]]:
     """Find what `restore` would look up: where it starts and ends, and its name in the mapping."""
     for match in _PLACEHOLDER.finditer(text):
         yield match.start(), match.end(), _canonical(match)
+
+
+def _kind_of(placeholder: str) -> Kind:
+    return next(kind for kind in KINDS if placeholder.startswith(f"<{kind}_"))
 
 
 def _canonical(match: re.Match[str]) -> str:

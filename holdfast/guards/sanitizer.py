@@ -1,6 +1,6 @@
 """Makes an input safe to show to models, logs and people: normalise, refuse, mask."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.contracts import Conversation, Guards, Turn
@@ -82,6 +82,22 @@ class Sanitizer:
             texts = list(masked)
         question = SanitizedText(masked=texts[0], mapping=mapping, counts=counts, refusal=refusal)
         return question, _with_texts(conversation, iter(texts[1 : len(spoken)]), iter(texts[len(spoken) :]))
+
+    def mask_more(
+        self, texts: Sequence[str], known: Mapping[str, str], beside: Iterable[str] = ()
+    ) -> tuple[tuple[str, ...], dict[str, str], dict[str, int]]:
+        """Normalise and mask what was added to a request whose input is masked already.
+
+        Args:
+            texts: What came, such as results of tools.
+            known: What the request's placeholders stand for; a value that is among them gets the same one.
+            beside: Other texts of the request, whose placeholders are not given out.
+
+        Returns:
+            The masked texts, the mapping with what was added, and how many values of each kind were added.
+        """
+        spoken = [normalise(text) for text in texts]
+        return mask_all(spoken, [self._detector.detect(said) for said in spoken], known=known, beside=beside)
 
 
 def _with_texts(conversation: Conversation, contents: Iterator[str], arguments: Iterator[str]) -> Conversation:

@@ -1,5 +1,6 @@
 """The ledger as one object: every store over one database, and the transaction that ends a request."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -8,14 +9,18 @@ from sqlalchemy import Connection
 from holdfast.contracts import ContentRef
 from holdfast.errors import InvalidInput
 from holdfast.ledger.answers import RECALL_FOR, Answers, ExactAnswer
+from holdfast.ledger.approval_events import ApprovalEvents
 from holdfast.ledger.attempts import Attempts, lock_of_request
 from holdfast.ledger.batch_lines import BatchLines
+from holdfast.ledger.browser_sessions import BrowserSessions
 from holdfast.ledger.budgets import Budgets
 from holdfast.ledger.contents import CACHE_BYTES, Contents, digest_of
 from holdfast.ledger.counters import Counters
 from holdfast.ledger.database import Database
+from holdfast.ledger.deliveries import Deliveries, Delivery
 from holdfast.ledger.requests import FinishedRequest, Requests
 from holdfast.ledger.submissions import Submissions
+from holdfast.ledger.tool_calls import ToolCalls
 from holdfast.ledger.usage import GroupBy, UsageLine, usage_by
 from holdfast.ledger.vault import Vault
 
@@ -49,6 +54,10 @@ class Ledger:
         self.budgets = Budgets(database, counters)
         self.answers = Answers(database, recall_for=recall_for)
         self.requests = Requests(database)
+        self.tool_calls = ToolCalls(database, self.contents)
+        self.deliveries = Deliveries(database)
+        self.approval_events = ApprovalEvents(database, self.deliveries)
+        self.browser_sessions = BrowserSessions(database)
 
     @classmethod
     async def open(cls, url: str, *, cache_bytes: int = CACHE_BYTES, recall_for: timedelta = RECALL_FOR) -> "Ledger":
@@ -72,20 +81,22 @@ class Ledger:
         document: str | None = None,
         reuse: Reuse | None = None,
         forget_vault: bool = False,
+        deliveries: Sequence[Delivery] = (),
     ) -> FinishedRequest:
-        """End a request: its document, its final row, its exact answer and its vault, in one transaction.
+        """End a request: document, final row, exact answer, vault and notifications, in one transaction.
 
         Finishing again changes nothing and returns what the first time stored.
 
         Args:
             finished: How it ended. The answer's `document`, `usage` and `attempts` are filled in here: usage and
-                attempts are the ledger's own totals at this moment.
+                attempts are the ledger's own totals at this moment, and the usage also what `delegated` says.
             document: The answer document as JSON, to be stored.
             reuse: Given if the answer may serve an identical question later.
             forget_vault: Whether to delete what the placeholders stood for.
+            deliveries: Notifications of the end.
 
         Returns:
-            The final row as stored.
+            The final row as stored, and the ids of those notifications that the first time put in line.
 
         Raises:
             InvalidInput: The document is not valid Unicode.
@@ -97,13 +108,16 @@ class Ledger:
         def unit(connection: Connection) -> FinishedRequest:
             totals = self.attempts.totals_in(connection, request_id)
             reference = digested and digested.reference
-            update = {"document": reference, "usage": totals.usage, "attempts": totals.attempts}
-            stored = replace(finished, answer=finished.answer.model_copy(update=update))
+            whole = totals.usage if finished.delegated is None else totals.usage + finished.delegated
+            update = {"document": reference, "usage": whole, "attempts": totals.attempts}
+            own = None if finished.delegated is None else totals.usage
+            stored = replace(finished, answer=finished.answer.model_copy(update=update), own=own)
             if not self.requests.finish_in(connection, stored):
                 earlier = self.requests.get_in(connection, tenant, request_id)
                 if earlier is None:
                     raise InvalidInput(f"Request {request_id} is another tenant's.", field="request_id")
-                return earlier
+                known = self.deliveries.known_in(connection, [delivery.id for delivery in deliveries])
+                return replace(earlier, deliveries=known)
             if digested is not None:
                 self.contents.add(connection, tenant, [digested])
             if reuse is not None:
@@ -118,7 +132,7 @@ class Ledger:
                 )
             if forget_vault:
                 self.vault.delete_in(connection, tenant, request_id)
-            return stored
+            return replace(stored, deliveries=self.deliveries.add_in(connection, deliveries))
 
         stored = await self.database.write(unit, [lock_of_request(request_id)])
         if digested is not None and stored.answer.document == digested.reference:

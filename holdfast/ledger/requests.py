@@ -1,14 +1,25 @@
 """The final row of each request: how it ended, for whom, at what cost."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
-from holdfast.contracts import Answer, ContentRef, Status
+from holdfast.contracts import Answer, ContentRef, LimitReached, Status, Usage
 from holdfast.ledger.database import Database
-from holdfast.ledger.schema import reference_of, reference_values, requests, usage_of, usage_values
+from holdfast.ledger.schema import (
+    USAGE_COLUMNS,
+    reference_of,
+    reference_values,
+    requests,
+    usage_of,
+    usage_values,
+)
+
+_DELEGATED = "delegated_"
+"""What the columns begin with that hold the usage of delegates."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,17 @@ class FinishedRequest:
     tier: str = "standard"
     input: ContentRef | None = None
     """The question as it came."""
+    delegated: Usage | None = None
+    """What delegates used of the answer's usage; `None` when there were none."""
+    own: Usage | None = None
+    """What the request's own calls used, beside `delegated`."""
+    deliveries: tuple[str, ...] = ()
+    """Ids of the notifications of its end, as `Ledger.finish` put them in line; not told by later reading."""
+
+    @property
+    def own_usage(self) -> Usage:
+        """What the request's own calls used, which is everything when there were no delegates."""
+        return self.answer.usage if self.own is None else self.own
 
 
 class Requests:
@@ -84,12 +106,17 @@ class Requests:
             "content_sha256": answer.content_sha256,
             "deployment": answer.deployment,
             "recalled": answer.recalled,
-            **usage_values(answer.usage),
+            **usage_values(finished.own_usage),
             "attempts": answer.attempts,
             "decided_by": answer.decided_by,
             "submitted_at": finished.submitted_at,
             "finished_at": finished.finished_at,
             **reference_values("input", finished.input),
+            **_delegated_values(finished.delegated),
+            "tool_calls": answer.tool_calls,
+            "delegates": json.dumps(answer.delegates),
+            "limit": answer.limit.model_dump_json() if answer.limit else None,
+            "tainted": json.dumps(answer.tainted),
         }
         return connection.execute(self._insert, row).rowcount == 1
 
@@ -123,6 +150,7 @@ class Requests:
 
 
 def _finished(row: Row[Any]) -> FinishedRequest:
+    own, delegated = usage_of(row), _delegated_of(row)
     return FinishedRequest(
         tenant=row.tenant,
         user=row.user,
@@ -133,6 +161,8 @@ def _finished(row: Row[Any]) -> FinishedRequest:
         session=row.session,
         tier=row.tier,
         input=reference_of(row.input_sha256, row.input_size),
+        delegated=delegated,
+        own=None if delegated is None else own,
         answer=Answer(
             request_id=row.request_id,
             status=Status(row.status),
@@ -141,8 +171,22 @@ def _finished(row: Row[Any]) -> FinishedRequest:
             content_sha256=row.content_sha256,
             deployment=row.deployment,
             recalled=row.recalled,
-            usage=usage_of(row),
+            usage=own if delegated is None else own + delegated,
             attempts=row.attempts,
             decided_by=row.decided_by,
+            tool_calls=row.tool_calls or 0,
+            delegates=tuple(json.loads(row.delegates or "[]")),
+            limit=LimitReached.model_validate_json(row.limit) if row.limit else None,
+            tainted=tuple(json.loads(row.tainted or "[]")),
         ),
     )
+
+
+def _delegated_values(usage: Usage | None) -> dict[str, Any]:
+    known = {} if usage is None else usage_values(usage)
+    return {f"{_DELEGATED}{name}": known.get(name) for name in USAGE_COLUMNS}
+
+
+def _delegated_of(row: Row[Any]) -> Usage | None:
+    # Not the cost, which is null also when a delegate has no price.
+    return None if row.delegated_input_tokens is None else usage_of(row, _DELEGATED)

@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeDecorator
 
 from holdfast.contracts import ContentRef, Usage
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised with every change of a table; the number of the last migration."""
 
 
@@ -102,6 +102,10 @@ submissions = Table(
     Column("request_id", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
 )
+
+
+USAGE_COLUMNS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "cost_usd")
+"""Of a usage, named like its fields."""
 
 
 def _usage_columns() -> list[Column[Any]]:
@@ -203,6 +207,17 @@ requests = Table(
     Column("finished_at", Moment, nullable=False),
     Column("input_sha256", String(64)),
     Column("input_size", Integer),
+    # What delegates used, beside what the request's own calls did; all of it is null when there were none.
+    Column("delegated_input_tokens", Integer),
+    Column("delegated_cache_read_tokens", Integer),
+    Column("delegated_cache_write_tokens", Integer),
+    Column("delegated_output_tokens", Integer),
+    Column("delegated_cost_usd", Money),
+    # The count and the JSON texts after it are null in what versions before tools and delegates wrote.
+    Column("tool_calls", Integer),
+    Column("delegates", Text),
+    Column("limit", Text),
+    Column("tainted", Text),
     Index("requests_by_tenant", "tenant", "finished_at", "request_id"),
     Index("requests_by_session", "tenant", "session", "user", "finished_at"),
 )
@@ -283,27 +298,88 @@ batch_lines = Table(
     Index("batch_lines_by_request", "request_id", "turn"),
 )
 
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("request_id", String(64), primary_key=True),
+    # Turn and position in the reply, `3.0`.
+    Column("call_key", String(16), primary_key=True),
+    Column("tool", String(64), nullable=False),
+    Column("agent", String(64), nullable=False),
+    Column("idempotency_key", String(64), nullable=False),
+    Column("arguments_sha256", String(64), nullable=False),
+    # begun, done or failed. One that stays begun was under way when its worker died.
+    Column("state", String(16), nullable=False),
+    Column("runs", Integer, nullable=False),
+    Column("result", Text),
+    Column("begun_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+)
+
+approval_events = Table(
+    "approval_events",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("request_id", String(64), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("agent", String(64), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("happening", String(16), nullable=False),
+    Column("actor", String(128)),
+    Column("reason", Text),
+    Column("content_sha256", String(64), nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("approvers", Text, nullable=False),
+    Column("deadline", Moment, nullable=False),
+    Column("at", Moment, nullable=False),
+    Index("approval_events_by_time", "tenant", "at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    # The message id of the Standard Webhooks specification, the same in every attempt.
+    Column("id", String(80), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    # `email:` and a user name of up to 128 characters.
+    Column("target", String(160), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("payload", Text, nullable=False),
+    # pending, sent or dead.
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("problem", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Index("deliveries_by_state", "tenant", "state", "created_at"),
+)
+
+browser_sessions = Table(
+    "browser_sessions",
+    metadata,
+    # Of what the browser holds, so that a row opens nothing.
+    Column("session_sha256", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("user", String(128), nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Index("browser_sessions_by_expiry", "expires_at"),
+)
+
 
 def usage_values(usage: Usage) -> dict[str, Any]:
     """A usage as values of the five usage columns."""
-    return {
-        "input_tokens": usage.input_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "output_tokens": usage.output_tokens,
-        "cost_usd": usage.cost_usd,
-    }
+    return {name: getattr(usage, name) for name in USAGE_COLUMNS}
 
 
-def usage_of(row: Row[Any]) -> Usage:
-    """The usage in a row's five usage columns."""
-    return Usage(
-        input_tokens=row.input_tokens,
-        cache_read_tokens=row.cache_read_tokens,
-        cache_write_tokens=row.cache_write_tokens,
-        output_tokens=row.output_tokens,
-        cost_usd=row.cost_usd,
-    )
+def usage_of(row: Row[Any], prefix: str = "") -> Usage:
+    """The usage in a row's five usage columns, or in the five with a prefix."""
+    return Usage(**{name: row._mapping[prefix + name] for name in USAGE_COLUMNS})
 
 
 def reference_of(sha256: str | None, size: int | None) -> ContentRef | None:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from pydantic import SecretStr
 
-from holdfast.providers.address import checked_base_url, checked_key
+from holdfast.providers.endpoint import anthropic_endpoint
 from holdfast.providers.exchange import converse
 from holdfast.providers.http import HttpStream
 from holdfast.providers.messages import MessagesReply
@@ -35,24 +35,17 @@ class Anthropic(Provider):
         *,
         version: str = "2023-06-01",
     ) -> None:
-        self._base_url = versioned(checked_base_url(base_url, "https://api.anthropic.com/v1"))
-        self._api_key = checked_key(api_key)
-        self._client = HttpStream() if client is None else client
-        self._owns_client = client is None
-        self._version = version
+        self._endpoint = anthropic_endpoint(base_url, api_key, client, version)
 
     def __repr__(self) -> str:
-        return f"Anthropic({self._base_url!r})"
+        return f"Anthropic({self._endpoint.url!r})"
 
     async def complete(self, call: ModelCall) -> AsyncGenerator[ModelEvent, None]:
         """Make one call; see `Provider.complete`."""
-        headers = key_headers(self._api_key, self._version)
-        if call.attempt_id:
-            headers["X-Client-Request-Id"] = call.attempt_id
         events = converse(
-            self._client,
-            f"{self._base_url}/messages",
-            headers=headers,
+            self._endpoint.client,
+            f"{self._endpoint.url}/messages",
+            headers=self._endpoint.headers(call.attempt_id),
             body=request_body(call),
             timeouts=call.timeouts,
             reply=MessagesReply(call.model),
@@ -63,16 +56,4 @@ class Anthropic(Provider):
 
     async def aclose(self) -> None:
         """Close the connections, unless the client is shared."""
-        if self._owns_client:
-            await self._client.aclose()
-
-
-def versioned(base_url: str) -> str:
-    """The base with the API's path."""
-    return base_url if base_url.endswith("/v1") else f"{base_url}/v1"
-
-
-def key_headers(api_key: SecretStr | None, version: str) -> dict[str, str]:
-    """Headers of every request."""
-    key = {} if api_key is None else {"x-api-key": api_key.get_secret_value()}
-    return {"anthropic-version": version, **key}
+        await self._endpoint.aclose()

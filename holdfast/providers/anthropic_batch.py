@@ -10,14 +10,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from holdfast.errors import ProviderError
-from holdfast.providers.address import checked_base_url, checked_key
-from holdfast.providers.anthropic import key_headers, versioned
 from holdfast.providers.batch import (
-    BatchApi,
     BatchLine,
     BatchPhase,
-    BatchProvider,
     BatchResult,
     BatchSearch,
     BatchState,
@@ -27,7 +22,9 @@ from holdfast.providers.batch import (
     unprocessed,
     unreadable,
 )
+from holdfast.providers.batch_api import HttpBatches
 from holdfast.providers.classify import classify
+from holdfast.providers.endpoint import anthropic_endpoint
 from holdfast.providers.http import HttpStream
 from holdfast.providers.messages import MessagesReply
 from holdfast.providers.messages_request import request_body
@@ -84,7 +81,7 @@ def _made_at(given: Mapping[str, Any]) -> datetime | None:
     return made if made.tzinfo else made.replace(tzinfo=UTC)
 
 
-class AnthropicBatches(BatchProvider):
+class AnthropicBatches(HttpBatches):
     """Batches of messages.
 
     Args:
@@ -105,25 +102,16 @@ class AnthropicBatches(BatchProvider):
         *,
         version: str = "2023-06-01",
     ) -> None:
-        base = versioned(checked_base_url(base_url, "https://api.anthropic.com/v1"))
-        self._batches = f"{base}/messages/batches"
-        self._api_key = checked_key(api_key)
-        self._client = HttpStream() if client is None else client
-        self._owns_client = client is None
-        self._version = version
+        super().__init__(anthropic_endpoint(base_url, api_key, client, version), "messages/batches")
 
-    def __repr__(self) -> str:
-        return f"AnthropicBatches({self._batches!r})"
+    def _state(self, given: Mapping[str, Any]) -> BatchState:
+        return read_state(given)
 
     async def submit(self, lines: Sequence[BatchLine], name: str = "") -> str:  # noqa: ARG002 - there is no place for it
         """See `BatchProvider.submit`."""
         check_lines(lines, MAX_LINES)
         made = await self._api.object("POST", self._batches, "to be made", body=batch_body(lines))
         return checked_id(text(made.get("id")))
-
-    async def poll(self, batch_id: str) -> BatchState:
-        """See `BatchProvider.poll`."""
-        return read_state(await self._api.object("GET", f"{self._batches}/{checked_id(batch_id)}", batch_id))
 
     async def find(self, name: str, custom_ids: Collection[str], since: datetime) -> BatchSearch:  # noqa: ARG002 - as for `submit`
         """See `BatchProvider.find`; a batch tells whose lines it has only by its results."""
@@ -148,25 +136,8 @@ class AnthropicBatches(BatchProvider):
     async def results(self, batch_id: str) -> AsyncGenerator[tuple[str, BatchResult], None]:
         """See `BatchProvider.results`."""
         # Not the `results_url` of the answer: the key goes to the configured address only.
-        url = f"{self._batches}/{checked_id(batch_id)}/results"
+        url = f"{self._address(batch_id)}/results"
         async with aclosing(self._api.lines(url, batch_id)) as lines:
             async for line in lines:
                 if (result := read_result(line)) is not None:
                     yield result
-
-    async def cancel(self, batch_id: str) -> None:
-        """See `BatchProvider.cancel`."""
-        try:
-            await self._api.object("POST", f"{self._batches}/{checked_id(batch_id)}/cancel", batch_id, body={})
-        except ProviderError:
-            if (await self.poll(batch_id)).phase is BatchPhase.RUNNING:
-                raise
-
-    async def aclose(self) -> None:
-        """Close the connections, unless the client is shared."""
-        if self._owns_client:
-            await self._client.aclose()
-
-    @property
-    def _api(self) -> BatchApi:
-        return BatchApi(self._client, key_headers(self._api_key, self._version))

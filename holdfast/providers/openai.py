@@ -8,9 +8,9 @@ from dataclasses import replace
 from pydantic import SecretStr
 
 from holdfast.errors import Outcome, ProviderError
-from holdfast.providers.address import checked_base_url, checked_key
 from holdfast.providers.chat import ChatReply
 from holdfast.providers.chat_request import MaxTokensField, request_body
+from holdfast.providers.endpoint import openai_endpoint
 from holdfast.providers.exchange import converse
 from holdfast.providers.flavours import FLAVOURS, FlavourName
 from holdfast.providers.http import HttpStream
@@ -41,27 +41,21 @@ class OpenAICompatible(Provider):
         max_tokens_field: MaxTokensField = "max_completion_tokens",
         flavour: FlavourName = "openai",
     ) -> None:
-        self._base_url = checked_base_url(base_url, "https://api.openai.com/v1")
-        self._api_key = checked_key(api_key)
-        self._client = HttpStream() if client is None else client
-        self._owns_client = client is None
+        self._endpoint = openai_endpoint(base_url, api_key, client)
         self._max_tokens_field: MaxTokensField = max_tokens_field
         self._flavour = FLAVOURS[flavour]
 
     def __repr__(self) -> str:
-        return f"OpenAICompatible({self._base_url!r})"
+        return f"OpenAICompatible({self._endpoint.url!r})"
 
     async def complete(self, call: ModelCall) -> AsyncGenerator[ModelEvent, None]:
         """Make one call; see `Provider.complete`."""
         if self._flavour.truncates_silently:
             call = _within_window(call)
-        headers = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key.get_secret_value()}"}
-        if call.attempt_id:
-            headers["X-Client-Request-Id"] = call.attempt_id
         events = converse(
-            self._client,
-            f"{self._base_url}/chat/completions",
-            headers=headers,
+            self._endpoint.client,
+            f"{self._endpoint.url}/chat/completions",
+            headers=self._endpoint.headers(call.attempt_id),
             body=request_body(call, self._max_tokens_field, self._flavour),
             timeouts=call.timeouts,
             reply=ChatReply(call.model),
@@ -72,8 +66,7 @@ class OpenAICompatible(Provider):
 
     async def aclose(self) -> None:
         """Close the connections, unless the client is shared."""
-        if self._owns_client:
-            await self._client.aclose()
+        await self._endpoint.aclose()
 
 
 def _within_window(call: ModelCall) -> ModelCall:

@@ -12,12 +12,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from holdfast.errors import Outcome, ProviderError
-from holdfast.providers.address import checked_base_url, checked_key
 from holdfast.providers.batch import (
-    BatchApi,
     BatchLine,
     BatchPhase,
-    BatchProvider,
     BatchResult,
     BatchSearch,
     BatchState,
@@ -27,9 +24,11 @@ from holdfast.providers.batch import (
     unprocessed,
     unreadable,
 )
+from holdfast.providers.batch_api import HttpBatches
 from holdfast.providers.chat import ChatReply
 from holdfast.providers.chat_request import MaxTokensField, request_body
 from holdfast.providers.classify import classify
+from holdfast.providers.endpoint import openai_endpoint
 from holdfast.providers.flavours import FLAVOURS
 from holdfast.providers.http import HttpStream, Upload
 from holdfast.providers.pieces import count, mapping, text
@@ -100,7 +99,7 @@ def _made_at(given: Mapping[str, Any]) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-class OpenAIBatches(BatchProvider):
+class OpenAIBatches(HttpBatches):
     """Batches of chat completions.
 
     Args:
@@ -121,14 +120,11 @@ class OpenAIBatches(BatchProvider):
         *,
         max_tokens_field: MaxTokensField = "max_completion_tokens",
     ) -> None:
-        self._base_url = checked_base_url(base_url, "https://api.openai.com/v1")
-        self._api_key = checked_key(api_key)
-        self._client = HttpStream() if client is None else client
-        self._owns_client = client is None
+        super().__init__(openai_endpoint(base_url, api_key, client), "batches")
         self._max_tokens_field: MaxTokensField = max_tokens_field
 
-    def __repr__(self) -> str:
-        return f"OpenAIBatches({self._base_url!r})"
+    def _state(self, given: Mapping[str, Any]) -> BatchState:
+        return read_state(given)
 
     async def submit(self, lines: Sequence[BatchLine], name: str = "") -> str:
         """See `BatchProvider.submit`."""
@@ -136,7 +132,7 @@ class OpenAIBatches(BatchProvider):
         file = batch_file(lines, self._max_tokens_field)
         upload = Upload("batch.jsonl", file, {"purpose": "batch"})
         try:
-            uploaded = await self._api.object("POST", f"{self._base_url}/files", "to be uploaded", upload=upload)
+            uploaded = await self._api.object("POST", f"{self._endpoint.url}/files", "to be uploaded", upload=upload)
         except ProviderError as error:
             if error.outcome is not Outcome.UNKNOWN:
                 raise
@@ -144,16 +140,12 @@ class OpenAIBatches(BatchProvider):
             raise ProviderError(str(error), outcome=Outcome.NOT_SENT, status=error.status) from None
         wanted = {"input_file_id": uploaded.get("id"), "endpoint": _ENDPOINT, "completion_window": "24h"}
         wanted |= {"metadata": {_NAME: name}} if name else {}
-        made = await self._api.object("POST", f"{self._base_url}/batches", "to be made", body=wanted)
+        made = await self._api.object("POST", self._batches, "to be made", body=wanted)
         return checked_id(text(made.get("id")))
-
-    async def poll(self, batch_id: str) -> BatchState:
-        """See `BatchProvider.poll`."""
-        return read_state(await self._api.object("GET", self._address(batch_id), batch_id))
 
     async def find(self, name: str, custom_ids: Collection[str], since: datetime) -> BatchSearch:  # noqa: ARG002 - the name tells
         """See `BatchProvider.find`; the metadata has the name."""
-        async with aclosing(self._api.pages(f"{self._base_url}/batches", "after", _made_at, since)) as batches:
+        async with aclosing(self._api.pages(self._batches, "after", _made_at, since)) as batches:
             async for batch in batches:
                 if mapping(batch.get("metadata")).get(_NAME) == name:
                     return BatchSearch(checked_id(text(batch.get("id"))))
@@ -165,29 +157,8 @@ class OpenAIBatches(BatchProvider):
         for name in ("output_file_id", "error_file_id"):
             if not (file_id := text(batch.get(name))):
                 continue
-            url = f"{self._base_url}/files/{checked_id(file_id)}/content"
+            url = f"{self._endpoint.url}/files/{checked_id(file_id)}/content"
             async with aclosing(self._api.lines(url, batch_id)) as lines:
                 async for line in lines:
                     if (result := read_result(line)) is not None:
                         yield result
-
-    async def cancel(self, batch_id: str) -> None:
-        """See `BatchProvider.cancel`."""
-        try:
-            await self._api.object("POST", f"{self._address(batch_id)}/cancel", batch_id, body={})
-        except ProviderError:
-            if (await self.poll(batch_id)).phase is BatchPhase.RUNNING:
-                raise
-
-    async def aclose(self) -> None:
-        """Close the connections, unless the client is shared."""
-        if self._owns_client:
-            await self._client.aclose()
-
-    @property
-    def _api(self) -> BatchApi:
-        key = {} if self._api_key is None else {"Authorization": f"Bearer {self._api_key.get_secret_value()}"}
-        return BatchApi(self._client, key)
-
-    def _address(self, batch_id: str) -> str:
-        return f"{self._base_url}/batches/{checked_id(batch_id)}"

@@ -1,10 +1,10 @@
-"""OpenTelemetry: spans from the gateway to the model call, and metrics of deployments, requests and the edge.
+"""OpenTelemetry: spans from the gateway to the model call, and metrics of what `metrics.py` lists.
 
 Spans are off until an endpoint is configured. Workflows import nothing of this: what replays must not record.
 """
 
 from holdfast.telemetry.genai import Names, names_of, provider_name
-from holdfast.telemetry.metrics import BreakerCondition, HeldBack, Metrics
+from holdfast.telemetry.metrics import BreakerCondition, HeldBack, Metrics, NotificationOutcome
 from holdfast.telemetry.metrics_export import METRICS_CONTENT_TYPE, RunningMetrics, start_metrics
 from holdfast.telemetry.model_span import LiveSpan, ModelSpan
 from holdfast.telemetry.tracing import start_tracing
@@ -17,6 +17,7 @@ __all__ = [
     "Metrics",
     "ModelSpan",
     "Names",
+    "NotificationOutcome",
     "RunningMetrics",
     "names_of",
     "provider_name",

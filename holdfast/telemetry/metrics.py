@@ -1,4 +1,4 @@
-"""What is measured of deployments, requests and the edge.
+"""What is measured of deployments, requests, notifications and the edge.
 
 Only activities and the gateway record. A workflow is executed again whenever it is replayed, so one that recorded would
 count the past twice; workflows may not import this package.
@@ -25,12 +25,19 @@ REASON = "holdfast.reason"
 STATE = "holdfast.state"
 AGENT = "holdfast.agent"
 STATUS = "holdfast.status"
+TARGET = "holdfast.target"
+EVENT = "holdfast.event"
 
 _WAITS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0)
+_UNTIL_TOLD = (*_WAITS, 28_800.0, 86_400.0)
 _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5)
 
 BreakerCondition = Literal["closed", "open", "half_open", "cooling"]
 """`cooling`: the provider asked for a pause; the others as for any breaker."""
+
+
+NotificationOutcome = Literal["delivered", "retried", "dead"]
+"""`retried`: it was not accepted and will be tried again."""
 
 
 class HeldBack(StrEnum):
@@ -80,6 +87,12 @@ class Metrics:
         )
         self._edge_hits = meter.create_counter(
             "holdfast.edge.hits", unit="{request}", description="Requests that the gateway answered by itself."
+        )
+        self._notifications = meter.create_counter(
+            "holdfast.notification.attempts", unit="{attempt}", description="Attempts to tell a target by outcome."
+        )
+        self._until_told = _seconds(
+            meter, "holdfast.notification.time", "From what happened to a target that knows of it.", _UNTIL_TOLD
         )
         self._seen: dict[str, BreakerCondition] = {}
 
@@ -166,6 +179,20 @@ class Metrics:
     def edge_hit(self, agent: str) -> None:
         """The gateway answered a request from the ledger, without the engine. `agent` is one of the configuration's."""
         self._edge_hits.add(1, {AGENT: agent})
+
+    def notified(self, target: str, event: str, outcome: NotificationOutcome, since: timedelta) -> None:
+        """An attempt to tell a target is on record.
+
+        Args:
+            target: `webhook:<name>` of the configuration, or `email`, whoever it goes to.
+            event: One of `holdfast.notify.EVENTS`.
+            outcome: What came of it.
+            since: From what happened until now.
+        """
+        attributes = {TARGET: target, EVENT: event}
+        self._notifications.add(1, {**attributes, OUTCOME: outcome})
+        if outcome == "delivered":
+            self._until_told.record(_at_least_nothing(since), attributes)
 
 
 def _seconds(meter: Meter, name: str, description: str, boundaries: tuple[float, ...]) -> Histogram:

@@ -1,7 +1,7 @@
 """Connects the citation markers of an answer to the passages they cite. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from holdfast.contracts import Citation, Passage
 
@@ -41,3 +41,29 @@ def cite(text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
         if 1 <= marker <= len(passages)
         for passage in [passages[marker - 1]]
     )
+
+
+def renumbered(text: str, numbers: Mapping[int, int]) -> str:
+    """The text with other numbers in its markers, so that it can stand beside texts that cite other passages.
+
+    Args:
+        text: An answer.
+        numbers: The new number of each marker. One that is not in it cites nothing and becomes `(n)`.
+    """
+
+    def prose(start: int, end: int) -> str:
+        return _MARKERS.sub(lambda markers: _renumbered(markers, numbers), text[start:end])
+
+    parts: list[str] = []
+    position = 0
+    for code in _CODE.finditer(text):
+        parts += [prose(position, code.start()), code.group()]
+        position = code.end()
+    return "".join([*parts, prose(position, len(text))])
+
+
+def _renumbered(markers: re.Match[str], numbers: Mapping[int, int]) -> str:
+    cited = [int(number) for number in _NUMBER.findall(markers.group(1))]
+    known = [str(numbers[number]) for number in cited if number in numbers]
+    unknown = [f"({number})" for number in cited if number not in numbers]
+    return "".join([f"[{', '.join(known)}]" if known else "", *unknown])

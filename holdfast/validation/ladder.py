@@ -12,7 +12,7 @@ from typing import Any, Literal
 from holdfast.contracts import Citation, FinishReason, Passage, Violation
 from holdfast.validation.citations import cite, cited_markers
 from holdfast.validation.json_reply import read_json
-from holdfast.validation.schema import compile_schema, json_pointer
+from holdfast.validation.schema import compile_schema, flaw, known_pointer
 
 MAX_VIOLATIONS = 10
 MAX_MESSAGE_CHARACTERS = 120
@@ -104,7 +104,11 @@ def _check_json(output: str, schema: dict[str, Any]) -> Verdict:
     errors = list(islice(validator.iter_errors(parsed.value), MAX_VIOLATIONS))
     if errors:
         return _invalid(
-            output, [Violation(path=json_pointer(error.instance_path), message=error.message) for error in errors]
+            output,
+            [
+                Violation(path=known_pointer(error.instance_path, schema), message=flaw(error, schema, noun="property"))
+                for error in errors
+            ],
         )
     return Verdict(ok=True, text=parsed.text, rung="repaired" if parsed.repaired else "as_is")
 

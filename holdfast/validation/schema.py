@@ -1,13 +1,17 @@
 """JSON Schemas of agents: compiled once, never fetched from anywhere."""
 
 import json
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
+from pydantic import JsonValue
 
 from holdfast.errors import ConfigurationError
 
+_ABOUT_NAMES = ("additionalProperties", "unevaluatedProperties", "propertyNames")
+"""Rules whose violations the library tells with the names that broke them."""
 _MASK = "the value"
 """What validation messages say instead of the value, which may be long or private."""
 
@@ -65,3 +69,47 @@ def json_pointer(path: list[str | int]) -> str:
         path: Keys and indices from the root.
     """
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def known_pointer(path: Iterable[str | int], schema: JsonValue) -> str:
+    """Where in a value a problem is, with `*` for every name that the schema does not have.
+
+    Such a name is as much the author's own words as a value is, and has no place in a message or a history.
+
+    Args:
+        path: Keys and indices from the root.
+        schema: Of the value.
+    """
+    known = _names(schema)
+    return json_pointer([part if isinstance(part, int) or part in known else "*" for part in path])
+
+
+def flaw(error: jsonschema_rs.ValidationError, schema: Mapping[str, JsonValue], *, noun: str) -> str:
+    """What is wrong, without any word of the value's.
+
+    Args:
+        error: A violation.
+        schema: Of the whole value.
+        noun: What the schema's names are called: `property`, `parameter`.
+    """
+    if not error.schema_path or error.schema_path[-1] not in _ABOUT_NAMES:
+        return error.message
+    known = schema.get("properties")
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    names = f"; the {plural} are {', '.join(known) or 'none'}" if isinstance(known, dict) else ""
+    return f"a name that is not a {noun}{names if not error.instance_path else ''}"
+
+
+def _names(schema: JsonValue) -> set[str]:
+    """Every name of a property, anywhere in a schema."""
+    names: set[str] = set()
+    left = [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            properties = part.get("properties")
+            names.update(properties if isinstance(properties, dict) else ())
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+    return names

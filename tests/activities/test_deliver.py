@@ -11,7 +11,17 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.deliver import Deliver, _restored_json
 from holdfast.configuration import reference
-from holdfast.contracts import AnswerDocument, Delivered, DeliverInput, Limits, Passage, Plan, Request, Status
+from holdfast.contracts import (
+    AnswerDocument,
+    Delivered,
+    DeliverInput,
+    FinishReason,
+    Limits,
+    Passage,
+    Plan,
+    Request,
+    Status,
+)
 from holdfast.errors import ContentMissing
 from holdfast.ledger import Ledger
 from holdfast.preparation import PASSAGES
@@ -146,3 +156,22 @@ async def test_a_text_that_is_gone_is_named(running: ActivityEnvironment, ledger
     gone = reference("never stored")
     with pytest.raises(ContentMissing, match=gone.sha256[:12]):
         await delivered(running, ledger, "x", content=gone)
+
+
+async def test_a_reply_that_says_it_calls_tools_and_calls_none_is_a_text(
+    running: ActivityEnvironment, ledger: Ledger
+) -> None:
+    chat = request("req_00000001").model_copy(update={"chat": True})
+    said = {"request": chat, "finish_reason": FinishReason.TOOL_CALLS}
+    document = await read(ledger, await delivered(running, ledger, "Let me look that up.", **said))
+    assert (document.text, document.tool_calls) == ("Let me look that up.", ())
+
+
+async def test_what_a_run_with_tools_masked_is_forgotten_even_if_the_run_never_heard_of_it(
+    running: ActivityEnvironment, ledger: Ledger
+) -> None:
+    asked = request("req_00000001")
+    acting = asked.model_copy(update={"plan": asked.plan.model_copy(update={"toolbox": TEXT})})
+    await ledger.vault.save(TENANT, acting.id, {"<EMAIL_1>": "ada@example.org"})
+    await delivered(running, ledger, "", request=acting, status=Status.CANCELLED, content=None)
+    assert await ledger.vault.load(TENANT, acting.id) == {}

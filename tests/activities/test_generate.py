@@ -177,7 +177,7 @@ async def test_a_call_beats_with_what_it_has_and_ends_when_it_is_cancelled() -> 
     running = asyncio.ensure_future(
         environment.run(Generate(cast(ModelCaller, caller)).generate, given(last_resort=True))
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for _ in range(2):
             assert await beats.get() == ({"attempt": "att_1", "tokens": 42},)
         environment.cancel()

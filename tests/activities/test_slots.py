@@ -35,7 +35,7 @@ async def test_no_more_calls_are_taken_than_there_are_slots_until_one_is_free() 
     assert slots.try_reserve_slot(CONTEXT) is None
     reserving = await blocked(slots)
     released(slots, permits[0])
-    await asyncio.wait_for(reserving, 5)
+    await asyncio.wait_for(reserving, 60)
     assert slots.try_reserve_slot(CONTEXT) is None
 
 
@@ -47,7 +47,7 @@ async def test_while_enough_stand_in_line_no_more_are_taken() -> None:
             assert slots.try_reserve_slot(CONTEXT) is not None
             stack.enter_context(line.standing())
         reserving = await blocked(slots)
-    await asyncio.wait_for(reserving, 5)
+    await asyncio.wait_for(reserving, 60)
 
 
 async def test_a_reservation_that_is_given_up_takes_no_slot() -> None:

@@ -5,7 +5,6 @@ The simulated model runs in the test's process, because it is not Holdfast's, an
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from simulator.server import Simulator
 from tests.chaos.client import POLL_SECONDS, Client
 from tests.chaos.processes import Mortal
 from tests.house import write_config
+from tests.ports import free_port
 
 _AGENT = """
 deployments = ["%s"]
@@ -57,7 +57,7 @@ address = "{address}"
 task_queue = "chaos"
 workflow_task_timeout = "2s"
 sticky_timeout = "1s"
-heartbeat_timeout = "4s"
+heartbeat_timeout = "6s"
 
 [gateway]
 port = {port}
@@ -117,6 +117,7 @@ class Installation:
         """Start what is dead, and forget the plan."""
         self.plan.unlink(missing_ok=True)
         self._claimed.unlink(missing_ok=True)
+        self.simulator.clear_script()
         if not self.server.running:
             await self.server.start()
         for mortal in (self.gateway, self.worker):
@@ -175,6 +176,9 @@ class Installation:
     def _arm(self, point: str, client: Client) -> None:
         if FROM_OUTSIDE.get(point) != "waiting":
             client.may_decide.set()
+        if FROM_OUTSIDE.get(point) == "generating":
+            # So slow that the client is sure to hear that the request was accepted while its answer is being written.
+            self.simulator.script({"token_ms": 200})
         if point not in FROM_OUTSIDE:
             draft = self.plan.with_suffix(".draft")
             draft.write_text(point)
@@ -192,8 +196,10 @@ class Installation:
         return any(entry["completion_tokens"] and not entry["completed"] for entry in self.billed(request_id))
 
     async def runs(self, request_id: str) -> int:
-        """How many runs of the request the engine has."""
-        return (await self.engine.count_workflows(f"WorkflowId = '{request_id}'")).count
+        """How many runs of the request the engine has, once its lists, which follow the runs, have any."""
+        while not (found := (await self.engine.count_workflows(f"WorkflowId = '{request_id}'")).count):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+        return found
 
     def billed(self, request_id: str) -> list[dict[str, Any]]:
         """The provider's bill for a request."""
@@ -206,7 +212,12 @@ class Installation:
 
 @asynccontextmanager
 async def open_installation(
-    directory: Path, *, agents: Mapping[str, str] = AGENTS, models: Profile = MODELS, settings_too: str = ""
+    directory: Path,
+    *,
+    agents: Mapping[str, str] = AGENTS,
+    models: Profile = MODELS,
+    tools: str = "",
+    settings_too: str = "",
 ) -> AsyncIterator[Installation]:
     """Start every room, teach it the documents, and end every process at last.
 
@@ -214,6 +225,7 @@ async def open_installation(
         directory: Where everything is.
         agents: By name.
         models: What the simulated models do.
+        tools: `config/tools.toml`; modules that it names lie in `directory`.
         settings_too: More sections for the settings file.
     """
     settings, plan, ledger_url = (
@@ -226,10 +238,10 @@ async def open_installation(
             TemporalServer(port=0, ui=False, database=directory / "temporal.db", log=directory / "temporal.log")
         )
         simulator = await stack.enter_async_context(Simulator(profile=models))
-        port = _free_port()
+        port = free_port()  # fixed for the whole test, because a gateway comes back at the address its clients know
         settings.write_text(
             SETTINGS.format(
-                config=write_config(directory, simulator.url, agents),
+                config=write_config(directory, simulator.url, agents, tools=tools),
                 address=server.address,
                 port=port,
                 ledger=ledger_url,
@@ -254,7 +266,7 @@ async def open_installation(
 
 
 async def _ready(http: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             try:
                 if (await http.get("/readyz")).status_code == 200:
@@ -262,10 +274,3 @@ async def _ready(http: httpx.AsyncClient) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(POLL_SECONDS)
-
-
-def _free_port() -> int:
-    # Fixed for the whole test, because a gateway comes back at the address that its clients know.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

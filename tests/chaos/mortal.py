@@ -37,6 +37,7 @@ from holdfast.ledger.attempts import Attempts
 from holdfast.ledger.batch_lines import BatchLines
 from holdfast.ledger.budgets import Budgets
 from holdfast.ledger.submissions import Submissions
+from holdfast.ledger.tool_calls import ToolCalls
 from holdfast.providers import ModelCall, OpenAIBatches, OpenAICompatible, TextDelta
 from holdfast.providers.protocol import ModelEvent
 from holdfast.tokens import encoding
@@ -46,8 +47,9 @@ from workflows.approval_desk import ApprovalDesk
 
 BEFORE: tuple[tuple[type, str, str], ...] = (
     (Attempts, "settle", "generate:replied"),
-    (ApprovalDesk, "_settle", "approve:deciding"),
+    (ApprovalDesk, "_take", "approve:deciding"),
     (Ledger, "finish", "deliver:inside"),
+    (ToolCalls, "end", "tool:happened"),
 )
 """Methods at whose beginning a point lies."""
 
@@ -64,8 +66,10 @@ AFTER: tuple[tuple[type, str, str], ...] = (
     (BatchLines, "done", "batch:done"),
     (Attempts, "settle", "generate:settled"),
     (Validator, "check", "validate:inside"),
+    (ToolCalls, "begin", "tool:claimed"),
+    (ToolCalls, "end", "tool:recorded"),
     (ApprovalDesk, "open", "approve:opening"),
-    (ApprovalDesk, "_settle", "approve:decided"),
+    (ApprovalDesk, "_take", "approve:decided"),
     (Ledger, "finish", "deliver:committed"),
     (Submissions, "claim", "gateway:claimed"),
     (Engine, "submit", "gateway:started"),

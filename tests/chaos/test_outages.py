@@ -19,7 +19,7 @@ from holdfast.errors import Outcome
 from holdfast.ledger import Attempt
 from holdfast.spending import Period, ScopeKind
 from tests.cable import Cable
-from tests.house import House, open_house
+from tests.house import PATIENCE_SECONDS, House, open_house
 from tests.ledger.databases import postgresql_database
 from tests.redis_process import RedisProcess
 
@@ -27,6 +27,8 @@ pytestmark = pytest.mark.chaos
 
 OUTAGE_SECONDS = 10
 """The outage itself; nothing is waited for by it."""
+QUIET_LOOKS = 20
+"""At the model, one after the other, that find nothing under way and nothing new."""
 
 MODELS = """
 [deployments.sim]
@@ -107,7 +109,7 @@ async def test_requests_wait_for_the_store_and_none_goes_past_a_check(outage: Ou
     await asyncio.sleep(OUTAGE_SECONDS)
     assert len(simulator.calls()) == before, "nothing is sent that could not be checked"
     # A call says so between two tries only, and only those whose submitter has heard back can be asked.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not any(outage.store in said for said in await complaints(house, submitting)):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await outage.end()
@@ -147,10 +149,14 @@ async def insist(house: House, user: str, number: int) -> tuple[str, list[str]]:
 
 
 async def quiet(house: House) -> None:
-    """Wait until no call is under way: those that were let through before have ended."""
-    async with asyncio.timeout(60):
-        while any(call["ended"] is None for call in house.simulator.calls()):  # noqa: ASYNC110
+    """Wait until no call is under way, nor on its way to the model: those that were let through before have ended."""
+    looks, arrived = 0, -1
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while looks < QUIET_LOOKS:
             await asyncio.sleep(0.1)
+            calls = house.simulator.calls()
+            at_rest = len(calls) == arrived and all(call["ended"] is not None for call in calls)
+            looks, arrived = looks + 1 if at_rest else 0, len(calls)
 
 
 async def complaints(house: House, submitting: Sequence["asyncio.Future[tuple[str, list[str]]]"]) -> list[str]:

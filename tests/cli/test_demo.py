@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,14 @@ from tests.cli.scripted import (
     approval_document,
     ingestion_document,
     request_document,
+    row_document,
 )
 
 DOCUMENTS = f"POST /v1/collections/{demo.COLLECTION}/documents"
+LISTED = "GET /v1/requests"
 QUIET = Output(as_json=True)
+VERSION = "0123456789abcdef"
+NONE_LISTED = (200, {"requests": [], "more": False})
 
 
 @pytest.fixture
@@ -54,35 +59,68 @@ def test_a_directory_without_documents_says_what_to_do(
 def test_the_question_is_asked_and_what_waits_is_shown(
     gateway: ScriptedGateway, client: GatewayClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    gateway.on(LISTED, NONE_LISTED)
     gateway.on("POST /v1/requests", (202, request_document(Status.WAITING)))
     gateway.on("GET /v1/approvals", (200, {"approvals": [approval_document()]}))
-    held = demo.ask(client, Output(as_json=False), Indexed())
+    held = demo.ask(client, Output(as_json=False), Indexed(), VERSION)
     assert held.question == approval_document()
-    assert gateway.calls[0].body["input"] == demo.QUESTION
+    assert gateway.calls[1].body["input"] == demo.QUESTION
+    assert gateway.calls[1].body["session"] == f"demo-{VERSION}"
     assert f"approve --content {DIGEST} --user demo --url {gateway.url}\n" in capsys.readouterr().out
+
+
+def earlier(status: Status, session: str) -> tuple[int, dict[str, Any]]:
+    return 200, {"requests": [row_document(status) | {"session": session}], "more": False}
+
+
+def test_what_an_earlier_start_asked_is_shown_again_while_it_waits(
+    gateway: ScriptedGateway, client: GatewayClient
+) -> None:
+    gateway.on(LISTED, earlier(Status.WAITING, f"demo-{VERSION}"))
+    gateway.on(f"GET /v1/requests/{REQUEST_ID}", (200, request_document(Status.WAITING)))
+    gateway.on("GET /v1/approvals", (200, {"approvals": [approval_document()]}))
+    assert demo.ask(client, QUIET, Indexed(), VERSION).question == approval_document()
+    assert [call.method for call in gateway.calls] == ["GET", "GET", "GET"], "nothing is asked"
+
+
+@pytest.mark.parametrize(
+    ("status", "session"),
+    [(Status.COMPLETED, f"demo-{VERSION}"), (Status.WAITING, "demo-of another version"), (Status.WAITING, "mine")],
+)
+def test_what_was_decided_or_is_somebody_elses_is_asked_anew(
+    gateway: ScriptedGateway, client: GatewayClient, status: Status, session: str
+) -> None:
+    gateway.on(LISTED, earlier(status, session))
+    gateway.on("POST /v1/requests", (202, request_document(Status.WAITING)))
+    gateway.on("GET /v1/approvals", (200, {"approvals": [approval_document()]}))
+    demo.ask(client, QUIET, Indexed(), VERSION)
+    assert [call.method for call in gateway.calls] == ["GET", "POST", "GET"]
 
 
 def test_an_agent_without_approval_shows_its_answer_and_there_is_nothing_to_approve(
     gateway: ScriptedGateway, client: GatewayClient
 ) -> None:
+    gateway.on(LISTED, NONE_LISTED)
     gateway.on("POST /v1/requests", (200, request_document(Status.COMPLETED)))
-    held = demo.ask(client, QUIET, Indexed())
+    held = demo.ask(client, QUIET, Indexed(), VERSION)
     assert held.question is None
     assert demo.approve(client, QUIET, held) is held
-    assert len(gateway.calls) == 1
+    assert [call.method for call in gateway.calls] == ["GET", "POST"]
 
 
 def test_a_demo_that_ends_without_an_answer_is_an_error(gateway: ScriptedGateway, client: GatewayClient) -> None:
+    gateway.on(LISTED, NONE_LISTED)
     gateway.on("POST /v1/requests", (200, request_document(Status.FAILED, reason="No deployment answers.")))
     with pytest.raises(Problem, match=r"is failed: No deployment answers\."):
-        demo.ask(client, QUIET, Indexed())
+        demo.ask(client, QUIET, Indexed(), VERSION)
 
 
 def test_a_question_that_only_others_may_decide_is_an_error(gateway: ScriptedGateway, client: GatewayClient) -> None:
+    gateway.on(LISTED, NONE_LISTED)
     gateway.on("POST /v1/requests", (202, request_document(Status.WAITING)))
     gateway.on("GET /v1/approvals", (200, {"approvals": []}))
     with pytest.raises(Problem, match="whom the demo cannot stand for"):
-        demo.ask(client, QUIET, Indexed())
+        demo.ask(client, QUIET, Indexed(), VERSION)
 
 
 def test_the_approval_names_what_was_shown_and_the_delivered_answer_is_kept(

@@ -48,7 +48,7 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {repository!r}); {code}", "doctor", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
     )
 
 
@@ -93,6 +93,37 @@ def test_a_deployment_without_its_key_is_a_problem(monkeypatch: pytest.MonkeyPat
     assert [check.verdict for check in checks.configured(configuration)] == ["ok", "problem"]
     monkeypatch.setenv("SOME_KEY", "secret-value")
     assert [check.verdict for check in checks.configured(configuration)] == ["ok"]
+
+
+def test_a_database_that_is_not_there_is_told_and_one_that_no_variable_names_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing = checks.tools(load_configuration(Path("config")))
+    assert missing.verdict == "advice"
+    assert "tools.shop: `path` leads to" in missing.found
+    write("config/tools.toml", '[tools.shop]\nuse = "sql_query"\nurl_env = "SHOP_OF_NOBODY"\n')
+    for agent in ("refunds", "web"):
+        Path(f"config/agents/{agent}.toml").unlink()
+    write("config/agents/team.toml", Path("config/agents/team.toml").read_text().replace('"web", ', ""))
+    configuration = load_configuration(Path("config"))
+    unset = checks.tools(configuration)
+    assert unset.verdict == "problem"
+    assert "SHOP_OF_NOBODY is not set" in unset.found
+    monkeypatch.setenv("SHOP_OF_NOBODY", "postgresql://127.0.0.1:9/shop")
+    assert checks.tools(configuration).verdict == "ok"
+
+
+def test_a_role_that_nobody_has_is_a_problem() -> None:
+    held = 'deployments = ["extractive"]\nprompt = "any.md"\n[approval]\napprovers = ["role:finanse"]\n'
+    write("config/agents/held.toml", held)
+    write("config/prompts/any.md", "Answer.")
+    write("config/people.toml", '[tenants.local.roles]\nfinance = ["ann"]\n')
+    wrong = checks.people(Path("config"), load_configuration(Path("config")))
+    assert wrong.verdict == "problem"
+    assert "config/agents/held.toml" in wrong.found
+    assert "Did you mean 'finance'" in wrong.found
+    write("config/people.toml", '[tenants.local.roles]\nfinance = ["ann"]\nfinanse = ["ann"]\n')
+    assert checks.people(Path("config"), load_configuration(Path("config"))).verdict == "ok"
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

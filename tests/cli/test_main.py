@@ -1,5 +1,6 @@
 """The process: what it loads, and that its exit code is the command's own."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=180)
 
 
 def test_client_verbs_load_neither_engine_nor_models_nor_gateway() -> None:
@@ -72,7 +73,7 @@ def test_a_reader_that_goes_away_causes_no_traceback() -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=180) == 1
 
 
 def test_no_gateway_ends_with_3_and_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +107,11 @@ def test_json_behind_two_dashes_is_a_word_and_not_an_option(
 def test_help_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["--help"]) == 0
     assert "holdfast dev" in capsys.readouterr().out
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["--version"]) == 0
+    assert capsys.readouterr().out == f"holdfast {importlib.metadata.version('holdfast')}\n"
 
 
 def test_a_fault_of_ours_ends_with_1_and_a_problem_document(

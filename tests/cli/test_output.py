@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from cli.output import Output, Problem, moment, report, visible
+from cli.output import Output, Problem, moment, report, span, visible
 from holdfast.errors import InvalidInput
+from holdfast.settings import parse_duration
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,13 @@ from holdfast.errors import InvalidInput
 )
 def test_nothing_in_a_text_can_act_on_the_terminal_or_on_what_is_read(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize("written", ["2d", "1h30m", "4h", "90m", "250ms", "1d12h", "45s"])
+def test_a_span_is_shown_in_a_form_that_files_can_have(written: str) -> None:
+    length = parse_duration(written)
+    assert parse_duration(span(length)) == length
+    assert span(length) == {"90m": "1h30m"}.get(written, written)
 
 
 def test_a_line_is_never_broken_so_that_commands_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,39 @@ def test_ask_that_waits_for_others_names_them_and_does_not_show_the_answer(
     assert CONTENT not in shown
 
 
+@pytest.mark.parametrize(
+    ("approvers", "voted", "said"),
+    [
+        (["dan", "eve"], [], f"one of them: holdfast decide {REQUEST_ID} approve --user dan"),
+        (["dan", "eve"], ["dan"], f"eve: holdfast decide {REQUEST_ID} approve --user eve"),
+        (["ann", "dan"], [], f"dan: holdfast decide {REQUEST_ID} approve --user dan"),
+        (
+            ["role:finance"],
+            ["dan"],
+            f"somebody else with role finance: holdfast decide {REQUEST_ID} approve --user NAME",
+        ),
+        (["*"], ["dan"], f"somebody else: holdfast decide {REQUEST_ID} approve --user NAME"),
+    ],
+)
+def test_who_is_proposed_to_decide_is_nobody_who_has_voted_or_asked(
+    gateway: ScriptedGateway,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    approvers: list[str],
+    voted: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setattr("cli.client._program", lambda: "holdfast")
+    waiting = request_document(Status.WAITING)
+    waiting["approval"] |= {"approvers": approvers, "quorum": 2, "votes": [{"actor": name} for name in voted]}
+    gateway.on(f"GET {REQUEST}", (200, waiting))
+    gateway.on("GET /v1/approvals", (200, {"approvals": []}))
+    assert execute(["requests", "show", REQUEST_ID]) == 0
+    shown = capsys.readouterr().out
+    assert f"Next: {said} " in shown
+    assert f"{len(voted)} of 2 agree: {', '.join(voted) or 'nobody yet'}." in shown
+
+
 def test_ask_in_json_prints_the_gateways_document_and_nothing_else(
     gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,3 +243,56 @@ def test_cancel_says_what_was_asked_for(gateway: ScriptedGateway, capsys: pytest
     gateway.on(f"POST {REQUEST}/cancel", (202, request_document(Status.RUNNING) | {"cancel_requested": True}))
     assert execute(["requests", "cancel", REQUEST_ID]) == 0
     assert f"Cancellation of {REQUEST_ID} is asked for" in capsys.readouterr().out
+
+
+def test_a_request_is_shown_with_its_question_and_who_decided_what_when_and_why(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = {"decision": "reject", "actor": "bob", "kind": "tool", "decided_at": "2026-01-02T03:04:00Z"}
+    by_rule = decision | {"decision": "approve", "actor": "deadline", "kind": "output", "reason": None}
+    told = {"progress": {"decisions": [decision | {"reason": "no\x1b[2J"}, by_rule]}, "asked": "Is it lost?\n\x1b[2J"}
+    gateway.on(f"GET {REQUEST}", (200, request_document(Status.COMPLETED) | told))
+    assert execute(["requests", "show", REQUEST_ID]) == 0
+    shown = capsys.readouterr().out
+    assert "completed  asked by ann\n\nann asked\n    | Is it lost?\n    | \\u001b[2J\n" in shown
+    assert "  bob rejected a tool call at 2026-01-02 03:04 UTC: no\\u001b[2J\n" in shown
+    assert "  nobody in time, so the rule approved the answer at 2026-01-02 03:04 UTC\n" in shown
+
+
+def test_whoever_decided_is_named_while_no_worker_tells_of_decisions(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rejected = request_document(Status.REJECTED, reason="It was rejected.")
+    gateway.on(f"GET {REQUEST}", (200, rejected | {"progress": None, "asked": None}))
+    assert execute(["requests", "show", REQUEST_ID]) == 0
+    shown = capsys.readouterr().out
+    assert "Decided by ben." in shown
+    assert "ann asked" not in shown
+
+
+def test_the_question_is_shown_once_to_whoever_is_to_decide(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.on(f"GET {REQUEST}", (200, request_document(Status.WAITING) | {"asked": "Is it lost?"}))
+    gateway.on("GET /v1/approvals", (200, {"approvals": [approval_document() | {"asked": "Is it lost?"}]}))
+    assert execute(["requests", "show", REQUEST_ID]) == 0
+    assert capsys.readouterr().out.count("Is it lost?") == 1
+    gateway.on("GET /v1/approvals", (200, {"approvals": []}))
+    assert execute(["requests", "show", REQUEST_ID]) == 0
+    assert capsys.readouterr().out.count("Is it lost?") == 1
+
+
+@pytest.mark.parametrize("verb", [["requests", "show"], ["requests", "cancel"], ["approvals", "show"]])
+def test_a_request_that_is_not_there_is_named_with_the_command_that_lists(
+    gateway: ScriptedGateway,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: list[str],
+) -> None:
+    monkeypatch.setattr("cli.client._program", lambda: "holdfast")
+    problem = {"type": "urn:holdfast:problem:no-such-request", "status": 404, "detail": "None.", "remedy": "GET it."}
+    for address in ("GET /v1/requests/req_nope", "POST /v1/requests/req_nope/cancel", "GET /v1/approvals/req_nope"):
+        gateway.on(address, (404, problem))
+    assert execute([*verb, "req_nope"]) == 1
+    said = f"There is no request 'req_nope'.\nNext: `holdfast requests list --url {gateway.url}` lists yours."
+    assert said in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """What the documents say is true: snippets parse, the agent loads, commands exist, links lead somewhere."""
 
 import ast
+import base64
+import inspect
 import json
 import re
 import shlex
@@ -15,19 +17,27 @@ import typer.main
 from typer.core import TyperGroup
 
 from cli.main import app
-from holdfast.configuration import (
+from holdfast.agent_file import (
     AgentFile,
-    ApprovalSettings,
     EscalationSettings,
     FallbackSettings,
     LimitSettings,
-    load_configuration,
+    OutputApprovalSettings,
+    PolicySettings,
+    TaintSettings,
 )
+from holdfast.configuration import load_configuration
 from holdfast.contracts import AtLimit, Guards, Status, Strategy
 from holdfast.deployments import Deployment, ProviderName
 from holdfast.errors import Outcome
+from holdfast.notify import EVENTS, load_notifications
+from holdfast.notify.configuration import EmailSettings, SendingSettings, WebhookSettings
+from holdfast.people import People
 from holdfast.routing.intents import Intent
 from holdfast.settings import Section, Settings
+from holdfast.tools import PolicySettings as CallSettings
+from holdfast.tools import load_toolset, tool
+from holdfast.tools.knowledge import KnowledgeSettings
 from simulator.behaviour import Kind
 from simulator.program import Profile
 
@@ -108,7 +118,28 @@ def test_every_toml_snippet_is_accepted_by_what_reads_it(
         with (config / "models.toml").open("a", encoding="utf-8") as models:
             models.write(snippet.text)
         assert set(table["deployments"]) <= set(load_configuration(config).deployments)
-    elif "default" in table:
+    elif "tenants" in table:
+        (tmp_path / "people.toml").write_text(snippet.text, encoding="utf-8")
+        people = People(tmp_path / "people.toml")
+        for tenant, known in table["tenants"].items():
+            for role, users in known["roles"].items():
+                assert people.users_of(tenant, (f"role:{role}",)) == tuple(users)
+    elif "webhooks" in table or "email" in table:
+        (tmp_path / "notifications.toml").write_text(snippet.text, encoding="utf-8")
+        secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+        named = re.findall(r'"([A-Z_]+)"', snippet.text)
+        environment = {name: "https://example.org" if name.endswith("_URL") else secret for name in named}
+        agents = [agent for hook in table.get("webhooks", {}).values() for agent in hook.get("agents", ())]
+        told = load_notifications(tmp_path, environment, agents)
+        assert set(told.webhooks) == set(table.get("webhooks", {}))
+    elif isinstance(table.get("tools"), list):
+        assert AgentFile.model_validate({"deployments": ["any"], "prompt": "any.md", **table}).tools
+    elif table.keys() & {"modules", "tools", "mcp"}:
+        (tmp_path / "tools.toml").write_text(snippet.text, encoding="utf-8")
+        loaded = load_toolset(tmp_path)
+        assert set(table.get("tools", {})) <= set(loaded.tools)
+        assert set(table.get("mcp", {})) == set(loaded.servers)
+    elif table.keys() & {"default", "models"}:
         assert Profile.read(table).models
     else:
         file = tmp_path / "holdfast.toml"
@@ -117,18 +148,32 @@ def test_every_toml_snippet_is_accepted_by_what_reads_it(
         assert Settings().model_fields_set == set(table)
 
 
-def test_the_agent_of_the_readme_asks_ann_or_bob_and_has_a_ceiling(tmp_path: Path) -> None:
+def test_the_agent_of_the_readme_asks_finance_and_has_a_ceiling(tmp_path: Path) -> None:
     (snippet,) = (snippet for snippet in snippets("toml") if snippet.document == "README.md")
     agent = load_configuration(write_config(tmp_path, snippet.text)).agent("documented")
-    assert agent.plan.approval is not None
-    assert agent.plan.approval.approvers == ("ann", "bob")
+    (policy,) = agent.toolbox.policies
+    assert (policy.on, policy.rule.approvers) == ("refund", ("role:finance",))
+    assert len(snippet.text.splitlines()) <= 15
     assert str(agent.limits.cost_usd) == "0.05"
 
 
 def test_documented_keys_are_exactly_those_that_exist() -> None:
-    tables = {"approval", "limits", "guards", "fallbacks", "escalation", "intents", "budget_approval"}
+    tables = {
+        "approval",
+        "approvals",
+        "budget_approval",
+        "limits",
+        "guards",
+        "taint",
+        "fallbacks",
+        "escalation",
+        "intents",
+    }
     assert names_in_tables("agents.md", "## Keys") == set(AgentFile.model_fields) - tables
-    assert names_in_tables("agents.md", "`[approval]`") == set(ApprovalSettings.model_fields)
+    rules = set(OutputApprovalSettings.model_fields)
+    assert names_in_tables("agents.md", "`[approval]`") == rules
+    assert names_in_tables("agents.md", "`[[approvals]]` has") == set(PolicySettings.model_fields) - rules
+    assert names_in_tables("agents.md", "`[taint]`") == set(TaintSettings.model_fields)
     assert names_in_tables("agents.md", "`[limits]`") == set(LimitSettings.model_fields)
     assert names_in_tables("agents.md", "`[guards]`") == set(Guards.model_fields)
     assert names_in_tables("agents.md", "`[fallbacks]`") == set(FallbackSettings.model_fields)
@@ -137,6 +182,21 @@ def test_documented_keys_are_exactly_those_that_exist() -> None:
     timeouts = {f"timeouts.{name}" for name in ("connect", "first_token", "between_tokens", "total")}
     assert names_in_tables("models.md", "## Keys") == set(Deployment.model_fields) - {"timeouts"} | timeouts
     assert names_in_tables("operations.md", "| setting |") == set(all_settings())
+
+
+def test_documented_events_and_keys_of_notifications_are_exactly_those_that_exist() -> None:
+    assert names_in_tables("notifications.md", "## Events") == set(EVENTS)
+    assert names_in_tables("notifications.md", "## Webhooks") == set(WebhookSettings.model_fields)
+    email = {field.alias or name for name, field in EmailSettings.model_fields.items()}
+    assert names_in_tables("notifications.md", "## E-mail") == email
+    assert names_in_tables("notifications.md", "key of `[sending]`") == set(SendingSettings.model_fields)
+
+
+def test_documented_options_of_tools_are_exactly_those_that_exist() -> None:
+    options = set(inspect.signature(tool).parameters) - {"function"}
+    assert names_in_tables("tools.md", "`@tool(...)` takes") == options
+    assert names_in_tables("tools.md", "Besides the options of the built-in tool") == set(CallSettings.model_fields)
+    assert names_in_tables("tools-builtin.md", "## knowledge_search") == set(KnowledgeSettings.model_fields)
 
 
 def test_documented_providers_strategies_and_actions_are_exactly_those_that_exist() -> None:
@@ -199,9 +259,9 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_every_file_that_is_named_exists(document: Path) -> None:
-    rooms = r"(?:activities|bench|cli|config|docs|gateway|holdfast|simulator|temporal-dev|tests|workflows)"
+    rooms = r"(?:activities|bench|cli|config|docs|gateway|holdfast|samples|simulator|temporal-dev|tests|workflows)"
     named = re.findall(rf"(?<![\w./-])({rooms}/[\w./-]*\w)", text_of(document))
-    produced = ("bench/results", "config/holdfast.toml")
+    produced = ("bench/results", "config/holdfast.toml", "config/notifications.toml", "config/people.toml")
     assert not [name for name in named if not (REPOSITORY / name).exists() and not name.startswith(produced)]
 
 
@@ -224,7 +284,8 @@ def write_config(directory: Path, agent: str) -> Path:
     config = directory / "config"
     for name in ("agents", "prompts", "schemas"):
         (config / name).mkdir(parents=True)
-    (config / "models.toml").write_text(text_of(REPOSITORY / "config" / "models.toml"), encoding="utf-8")
+    for name in ("models.toml", "tools.toml"):
+        (config / name).write_text(text_of(REPOSITORY / "config" / name), encoding="utf-8")
     (config / "agents" / "documented.toml").write_text(agent, encoding="utf-8")
     table = tomllib.loads(agent)
     (config / "prompts" / table["prompt"]).write_text("Answer.\n", encoding="utf-8")

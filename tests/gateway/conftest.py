@@ -32,6 +32,7 @@ prompt = "prompt.md"
 
 [limits]
 tokens = 1000
+output_tokens = 500
 cost_usd = "0.50"
 """,
     "form": """

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -144,8 +144,12 @@ class RecordedEngine:
         self.queries.append((tenant, status, agent, limit))
         return [found for found in self.executions.values() if found.tenant == tenant][:limit]
 
-    async def approvals(self, tenant: str, user: str, limit: int) -> list[Execution]:
-        return [found for found in self.executions.values() if found.tenant == tenant and found.approval][:limit]
+    async def approvals(self, tenant: str, names: Sequence[str], limit: int, offset: int = 0) -> list[Execution]:
+        found = [found for found in self.executions.values() if found.tenant == tenant and found.approval]
+        return found[offset : offset + limit]
+
+    async def count_approvals(self, tenant: str, names: Sequence[str]) -> int:
+        return len(await self.approvals(tenant, names, 10_000))
 
     async def decide(self, request_id: str, decision: Decision, update_id: str) -> DecisionReceipt:
         if self.refusal:

@@ -31,7 +31,10 @@ DEADLINE = datetime(2099, 1, 1, tzinfo=UTC)
 
 @workflow.defn(name="RequestWorkflow")
 class StandInRequest:
-    """Ends at once, waits for a decision if the plan has a rule, or does what the session says."""
+    """Ends at once, waits for a decision if the plan has a rule, or does what the session says.
+
+    A session that is a number puts the deadline that many minutes later.
+    """
 
     @workflow.init
     def __init__(self, run: Run) -> None:
@@ -53,19 +56,23 @@ class StandInRequest:
             case "starts over" if run.carried is None:
                 workflow.continue_as_new(Run(request=request, carried=Carried(masked=request.input)))
         if request.plan.approval is not None:
+            deadline = DEADLINE if request.session != "hurries" else DEADLINE - timedelta(days=1)
+            if request.session and request.session.isdigit():
+                deadline = DEADLINE + timedelta(minutes=int(request.session))
             approval = Approval(
                 request_id=request.id,
                 content=CONTENT,
                 rule=request.plan.approval,
                 requested_by=request.user,
                 opened_at=workflow.now(),
-                deadline=DEADLINE if request.session != "hurries" else DEADLINE - timedelta(days=1),
+                deadline=deadline,
             )
             workflow.upsert_memo({"approval": approval})
             workflow.upsert_search_attributes(
                 [
                     attributes.STATUS.value_set(Status.WAITING.value),
                     attributes.APPROVERS.value_set(list(request.plan.approval.approvers)),
+                    attributes.APPROVAL_DEADLINE.value_set(deadline),
                     attributes.COST_USD.value_set(0.0012),
                 ]
             )

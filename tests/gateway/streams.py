@@ -55,7 +55,7 @@ class Line:
     async def following(self, request_id: str, last: str | None = None) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow a request from the beginning or from an event's id."""
         headers = {"Last-Event-ID": last} if last else {}
-        async with self.http.stream("GET", f"/v1/requests/{request_id}/events", headers=headers, timeout=30) as reply:
+        async with self.http.stream("GET", f"/v1/requests/{request_id}/events", headers=headers, timeout=120) as reply:
             assert reply.status_code == 200, await reply.aread()
             assert reply.headers["content-type"].startswith("text/event-stream")
             yield events_of(reply)
@@ -93,6 +93,7 @@ async def finish(
     reason: str | None = None,
     tool_calls: tuple[ToolCall, ...] = (),
     finish_reason: FinishReason = FinishReason.STOP,
+    tainted: tuple[str, ...] = (),
 ) -> None:
     """Let a request end: in the ledger as `deliver` would, and in the engine."""
     running = edge.engine.executions[request_id]
@@ -109,7 +110,7 @@ async def finish(
             finished_at=datetime.now(UTC),
             session=running.session,
             input=asked.input,
-            answer=Answer(request_id=request_id, status=status, reason=reason),
+            answer=Answer(request_id=request_id, status=status, reason=reason, tainted=tainted),
         ),
         document=document,
         forget_vault=True,

@@ -54,7 +54,7 @@ async def _call(line: Line, path: str, body: object, *, key: str = "", reads: bo
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the other side of a socket has no event
             await asyncio.sleep(0.005)
 

@@ -116,7 +116,7 @@ async def test_a_key_whose_answer_was_never_put_on_record_is_answered_when_it_co
         {"agent": "forgetful"},
         {"agent": "docs"},
         {"batch": True},
-        {"not_before": (datetime.now(UTC) + timedelta(hours=1)).isoformat()},
+        {"not_before": (datetime.now(UTC) + timedelta(days=1)).isoformat()},
     ],
 )
 async def test_another_question_needs_a_run(edge: Edge, body: dict[str, Any]) -> None:

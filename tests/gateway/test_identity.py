@@ -1,6 +1,7 @@
 """Who may call, and as whom."""
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.identity import Identity
 from holdfast.configuration import Configuration
@@ -72,8 +73,23 @@ async def test_health_is_told_without_a_key(configuration: Configuration, ledger
         assert (await edge.http.get("/readyz", headers={"Host": "probe.internal"})).status_code == 200
 
 
+@pytest.mark.parametrize(("site", "status"), [("same-site", 403), ("cross-site", 403), ("same-origin", 202)])
+async def test_without_keys_a_page_at_another_port_of_this_machine_is_another_site(
+    edge: Edge, site: str, status: int
+) -> None:
+    response = await edge.ask(GOOD, Origin="http://localhost:3000", Sec_Fetch_Site=site)
+    assert response.status_code == status
+
+
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "'a"])
 def test_a_name_that_no_query_could_find_is_refused_at_start(name: str) -> None:
     for names in ({"tenant": name, "user": "ann"}, {"tenant": "acme", "user": name}):
         with pytest.raises(ConfigurationError, match="HOLDFAST_API_KEYS"):
             Identity((ApiKey(key="secret-key", **names),))
+
+
+@pytest.mark.parametrize("user", ["role:finance", "*", "deadline"])
+async def test_nobody_is_called_like_a_role_like_everyone_or_like_the_deadline(edge: Edge, user: str) -> None:
+    problem(await edge.ask(GOOD, X_Holdfast_User=user), 400, "X-Holdfast-User")
+    with pytest.raises(ConfigurationError, match="called like a role"):
+        Identity((ApiKey(key=SecretStr("k"), tenant="acme", user=user),))

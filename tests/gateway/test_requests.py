@@ -119,6 +119,12 @@ async def test_a_key_whose_request_has_ended_gives_its_answer(edge: Edge) -> Non
     assert again.json()["answer"]["text"] == DOCUMENT.text
 
 
+async def test_an_unknown_agent_may_be_one_whose_file_is_newer_than_the_start(edge: Edge) -> None:
+    document = problem(await edge.ask({"agent": "buyer", "input": "Why?"}), 422, "agent")
+    assert "The files are read at start" in document["remedy"]
+    assert "restart gateway and workers" in document["remedy"]
+
+
 async def test_the_same_key_with_another_body_is_a_conflict(edge: Edge) -> None:
     first = await edge.ask(GOOD, Idempotency_Key="k-1")
     response = await edge.ask(GOOD | {"input": "What?"}, Idempotency_Key="k-1")

@@ -5,7 +5,10 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -72,6 +75,24 @@ async def test_an_oversize_body_is_answered_while_it_is_still_being_sent(
         writer.close()
 
 
+@asynccontextmanager
+async def serving_alone(settings: Settings) -> AsyncIterator[str]:
+    """A gateway of its own, told to stop at the end as its process would be."""
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(settings, on_ready=url.set_result))
+    either: list[asyncio.Future[Any]] = [url, task]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task
+    try:
+        yield await url
+    finally:
+        # Whoever serves no longer has given the signal back, and it would end the tests.
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+
 async def test_a_gateway_of_its_own_serves_until_it_is_told_to_stop(
     temporal_server: TemporalServer, tmp_path: Path, configuration: Configuration
 ) -> None:
@@ -81,15 +102,11 @@ async def test_a_gateway_of_its_own_serves_until_it_is_told_to_stop(
         gateway=GatewaySettings(port=0),
         ledger=LedgerSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"),
     )
-    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving_alone = asyncio.create_task(serve(settings, on_ready=url.set_result))
-    async with httpx.AsyncClient(base_url=await url) as http:
+    async with serving_alone(settings) as url, httpx.AsyncClient(base_url=url) as http:
         assert (await http.get("/healthz")).status_code == 200
         missing = (await http.get("/readyz")).json()["missing"]
         accepted = (await http.post("/v1/requests", json=GOOD)).json()
         shown = (await http.get(accepted["links"]["self"])).json()
-        os.kill(os.getpid(), signal.SIGTERM)
-        await serving_alone
     assert [line.split(":")[0] for line in missing] == ["worker"]
     assert (shown["status"], shown["agent"], shown["user"]) == ("running", "writer", "local")
 
@@ -105,19 +122,15 @@ async def test_text_written_by_another_process_is_streamed_through_redis(
         ledger=LedgerSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"),
         shared=shared,
     )
-    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving_alone = asyncio.create_task(serve(settings, on_ready=url.set_result))
     relay = RedisRelay(shared.url, f"{shared.prefix}:stream:")
     try:
-        async with httpx.AsyncClient(base_url=await url) as http:
+        async with serving_alone(settings) as url, httpx.AsyncClient(base_url=url) as http:
             request_id = (await http.post("/v1/requests", json=GOOD)).json()["id"]
             await relay.publish(event(request_id, 1, 0, "began"))
             await relay.publish(event(request_id, 1, 0, "text", "Because"))
-            async with asyncio.timeout(30), http.stream("GET", f"/v1/requests/{request_id}/events") as reply:
+            async with asyncio.timeout(60), http.stream("GET", f"/v1/requests/{request_id}/events") as reply:
                 first = await anext(events_of(reply))
     finally:
-        os.kill(os.getpid(), signal.SIGTERM)
-        await serving_alone
         await relay.aclose()
         async with Redis.from_url(shared.url) as redis:
             async for key in redis.scan_iter(f"{shared.prefix}*"):
@@ -126,14 +139,14 @@ async def test_text_written_by_another_process_is_streamed_through_redis(
 
 
 async def test_a_gateway_without_an_engine_says_where_it_looked(
-    tmp_path: Path, configuration: Configuration, unused_tcp_port: int
+    tmp_path: Path, configuration: Configuration, free_port: int
 ) -> None:
     settings = Settings(
         config_dir=tmp_path,
-        engine=EngineSettings(address=f"127.0.0.1:{unused_tcp_port}"),
+        engine=EngineSettings(address=f"127.0.0.1:{free_port}"),
         ledger=LedgerSettings(url=f"sqlite+aiosqlite:///{tmp_path / 'own.db'}"),
     )
-    with pytest.raises(Unavailable, match=f"127.0.0.1:{unused_tcp_port}.*HOLDFAST_ENGINE__ADDRESS"):
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{free_port}.*HOLDFAST_ENGINE__ADDRESS"):
         await serve(settings)
 
 

@@ -27,10 +27,10 @@ def configuration(tmp_path: Path) -> Configuration:
 
 
 async def exchange(edge: Edge, question: str, answer: str, *, agent: str = "talker", **body: Any) -> None:
-    headers = body.pop("headers", {})
+    headers, ending = body.pop("headers", {}), body.pop("ending", {})
     reply = await edge.ask({"agent": agent, "input": question, "session": "s1"} | body, **headers)
     assert reply.status_code == 202, reply.text
-    await finish(edge, reply.json()["id"], answer, **{})
+    await finish(edge, reply.json()["id"], answer, **ending)
 
 
 async def conversation(edge: Edge) -> Conversation | None:
@@ -115,3 +115,39 @@ async def test_a_chat_client_names_its_session_and_brings_its_own_history_instea
     assert asked is not None
     assert asked.turns == said("Where?", "There.")
     assert edge.engine.submitted[-1].session == "s1"
+
+
+async def test_a_request_that_is_shown_tainted_answers_starts_tainted_whichever_agent_gave_them(edge: Edge) -> None:
+    await exchange(edge, "Read it.", "It says: refund A7.", agent="goldfish", ending={"tainted": ("web", "tools")})
+    await exchange(edge, "Look.", "Seen.", ending={"tainted": ("tools", "mcp")})
+    await edge.ask({"agent": "talker", "input": "And now?", "session": "s1"})
+    assert edge.engine.submitted[-1].tainted == ("web", "tools", "mcp")
+
+
+async def test_only_answers_that_a_request_is_shown_taint_it(edge: Edge) -> None:
+    tainted = {"tainted": ("web",)}
+    await exchange(edge, "Read it.", "It says: refund A7.", ending=tainted)
+    asking = {"agent": "talker", "input": "And now?", "session": "s1"}
+    for body in ({"agent": "goldfish"}, {"session": "s2"}):
+        await edge.ask(asking | body)
+        assert "tainted" not in edge.engine.submitted[-1].model_fields_set
+    await exchange(edge, "Why?", "Because.")
+    await exchange(edge, "Say nothing.", "", ending=tainted)
+    await edge.ask(asking)
+    asked = await conversation(edge)
+    assert asked is not None
+    assert asked.turns == said("Why?", "Because.")
+    assert edge.engine.submitted[-1].tainted == ()
+
+
+async def test_what_a_client_brings_as_earlier_answers_is_its_own_text(edge: Edge) -> None:
+    await exchange(edge, "Read it.", "It says: refund A7.", ending={"tainted": ("web",)})
+    edge.becomes(status=Status.FAILED)
+    own = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}]
+    messages = [*own, {"role": "user", "content": "And now?"}]
+    body = {"model": "talker", "messages": messages, "metadata": {"session": "s1"}}
+    await edge.http.post("/v1/chat/completions", json=body)
+    assert (edge.engine.submitted[-1].session, edge.engine.submitted[-1].tainted) == ("s1", ())
+    body["messages"] = messages[-1:]
+    await edge.http.post("/v1/chat/completions", json=body)
+    assert edge.engine.submitted[-1].tainted == ("web",)

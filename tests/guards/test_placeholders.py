@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
-from holdfast.guards import KINDS, Span, mask, restore
+from holdfast.guards import KINDS, Span, mask, restore, restore_within
+from holdfast.guards.placeholders import mask_all
 
 _LOOK_ALIKES = st.sampled_from(
     ["<EMAIL_1>", "<email 2>", "<EMAIL_", "1>", "<", ">", "&lt;PHONE-1&gt;", "\\u003cCARD_1\\u003e", "\\", "<IBAN_01>"]
@@ -25,6 +27,39 @@ def test_restoring_a_masked_text_gives_it_back_exactly(text: str, spans: list[Sp
 def test_counts_are_those_of_the_mapping(text: str, spans: list[Span]) -> None:
     masked = mask(text, spans)
     assert sum(masked.counts.values()) == len(masked.mapping)
+
+
+@given(_TEXTS, _SPANS, _TEXTS, _SPANS)
+@settings(deadline=None)
+def test_what_is_masked_later_never_changes_what_an_earlier_text_is_restored_to(
+    text: str, spans: list[Span], later: str, later_spans: list[Span]
+) -> None:
+    first = mask(text, spans)
+    _, mapping, counts = mask_all([later], [later_spans], known=first.mapping, beside=[first.text])
+    assert restore(first.text, mapping) == text
+    assert mapping.items() >= first.mapping.items()
+    assert sum(counts.values()) == len(mapping) - len(first.mapping)
+
+
+def test_a_value_keeps_its_placeholder_in_later_texts_and_new_ones_count_on() -> None:
+    texts, mapping, counts = mask_all(
+        ["c@d.io wrote to a@b.io"],
+        [[Span(0, 6, "EMAIL"), Span(16, 22, "EMAIL")]],
+        known={"<EMAIL_1>": "a@b.io"},
+        beside=["<EMAIL_2> is a name here"],
+    )
+    assert texts == ("<EMAIL_3> wrote to <EMAIL_1>",)
+    assert mapping == {"<EMAIL_1>": "a@b.io", "<EMAIL_3>": "c@d.io"}
+    assert counts == {"EMAIL": 1}
+
+
+def test_values_inside_json_are_restored_as_whole_strings() -> None:
+    value: JsonValue = {"to": ["<EMAIL_1>", 7, None], "<EMAIL_1>": {"text": "Dear <email 1>"}}
+    awkward = 'a"b\n@c.io'
+    assert restore_within(value, {"<EMAIL_1>": awkward}) == {
+        "to": [awkward, 7, None],
+        awkward: {"text": f"Dear {awkward}"},
+    }
 
 
 def test_the_same_value_gets_the_same_placeholder() -> None:

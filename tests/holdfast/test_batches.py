@@ -90,7 +90,7 @@ class Office:
 
     async def finish(self) -> None:
         """Look until no call is under way."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await self.batches.collect("bulk", self.tell)).under_way:  # noqa: ASYNC110 - a poll has no event
                 await asyncio.sleep(0.02)
 

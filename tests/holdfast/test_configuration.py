@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from gateway.submission import LimitsBody
+from holdfast.agent_file import LimitSettings
 from holdfast.configuration import load_configuration, reference
+from holdfast.contracts import Limits
 from holdfast.deployments import Deployment, resolve_key
 from holdfast.errors import ConfigurationError, UnknownAgent
 
@@ -45,6 +48,13 @@ def write(tmp_path: Path) -> Write:
 AGENT = GOOD["agents/docs.toml"]
 MODELS = GOOD["models.toml"]
 DEEP = "[" * 100_000
+PAID = """
+[deployments.paid]
+provider = "openai"
+model = "m"
+base_url = "https://api.example.org/v1"
+price = { input = "1", output = "20" }
+"""
 
 BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     "no models file": ({"models.toml": None}, ["models.toml", "does not exist", "config_dir"]),
@@ -183,6 +193,48 @@ BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
         {"agents/docs.toml": AGENT + '[guards]\nrefuse = ["ok", "("]\n'},
         ["docs.toml", "`guards.refuse`", "pattern 2"],
     ),
+    "a price list that there is not": (
+        {"models.toml": MODELS + 'vendor = "opnai"\n'},
+        ["models.toml", "`deployments.local`", "`vendor` is 'opnai'", "did you mean 'openai'?"],
+    ),
+    "a price list like no other": (
+        {"models.toml": MODELS + 'vendor = "zzzzzz"\n'},
+        ["models.toml", "`vendor` is 'zzzzzz'", "leave it out"],
+    ),
+    "fewer tokens than a reply has": (
+        {"agents/docs.toml": AGENT + "[limits]\ntokens = 1_000\noutput_tokens = 1_000\n"},
+        ["docs.toml", "`limits.tokens` is 1000", "1000 for a reply", "lower `limits.output_tokens`"],
+    ),
+    "fewer tokens than the instructions have": (
+        {"agents/docs.toml": AGENT + "[limits]\ntokens = 2_000\n", "prompts/docs.md": "Answer well. " * 1_000},
+        ["docs.toml", "`limits.tokens` is 2000", "for the instructions and 1024 for a reply"],
+    ),
+    "fewer dollars than a call costs": (
+        {
+            "models.toml": MODELS + PAID,
+            "agents/docs.toml": AGENT.replace('"local"', '"paid"') + '[limits]\ncost_usd = "0.01"\n',
+        },
+        ["docs.toml", "`limits.cost_usd` is 0.01", "may cost 0.0", "cheaper deployment"],
+    ),
+    "an answer that is sent to who gave it": (
+        {"agents/docs.toml": AGENT + '[escalation]\nbelow = 0.5\nto = ["local"]\n'},
+        ["docs.toml", "`escalation.to` names 'local'", "name another deployment"],
+    ),
+    "a question that is sent to who was asked": (
+        {
+            "agents/docs.toml": AGENT
+            + '[approval]\napprovers = ["ann", "bob"]\n[[approval.escalation]]\napprovers = ["eve"]\n'
+            '[[approval.escalation]]\napprovers = ["eve"]\n'
+        },
+        ["docs.toml", "`approval`", "`escalation.1.approvers` names nobody who has not been asked before"],
+    ),
+    "a question that is sent to some of everybody": (
+        {
+            "agents/docs.toml": AGENT
+            + '[approval]\napprovers = ["*"]\n[[approval.escalation]]\napprovers = ["role:boss"]\n'
+        },
+        ["docs.toml", "`escalation.0.approvers`", "more time with `within`"],
+    ),
     "too many passages": (
         {"agents/docs.toml": AGENT + "passages = 51\n"},
         ["docs.toml", "`passages`", "less than or equal to 50"],
@@ -206,6 +258,24 @@ def test_the_good_configuration_of_these_tests_is_good(write: Write) -> None:
     agent = configuration.agent("docs")
     assert agent.plan.instructions == reference("Answer.\n")
     assert agent.texts == ("Answer.\n", '{"type":"object"}')
+
+
+def test_limits_that_some_deployment_meets_are_good(write: Write) -> None:
+    limits = '[limits]\ntokens = 1_100\ncost_usd = "0.01"\n'
+    for deployments, more in (('"paid", "local"', ""), ('"paid"', '[fallbacks]\nbudget = ["local"]\n')):
+        agent = AGENT.replace('"local"', deployments) + limits + more
+        assert load_configuration(write(files={"models.toml": MODELS + PAID, "agents/docs.toml": agent})).agents
+    unpriced = PAID.replace('price = { input = "1", output = "20" }', 'vendor = "anthropic"')
+    agent = AGENT.replace('"local"', '"paid"') + limits
+    assert load_configuration(write(files={"models.toml": MODELS + unpriced, "agents/docs.toml": agent})).agents
+
+
+def test_an_escalation_that_asks_somebody_new_is_good(write: Write) -> None:
+    more = '[escalation]\nbelow = 0.5\nto = ["local"]\n[approval]\napprovers = ["ann"]\n'
+    more += '[[approval.escalation]]\napprovers = ["ann", "eve"]\n[[approval.escalation]]\napprovers = ["*"]\n'
+    agent = AGENT.replace('["local"]', '["paid", "local"]') + more
+    rule = load_configuration(write(files={"models.toml": MODELS + PAID, "agents/docs.toml": agent}))
+    assert rule.agent("docs").plan.escalation is not None
 
 
 def test_two_mistakes_are_told_together(write: Write) -> None:
@@ -267,6 +337,16 @@ def test_limits_keep_the_product_s_defaults_where_a_file_is_silent(write: Write)
         "what is unset would be left out of a history, and a later default would change a run under way"
     )
     assert agent.plan.model_fields_set == set(type(agent.plan).model_fields)
+
+
+def test_files_and_bodies_choose_the_same_limits_within_the_same_bounds() -> None:
+    for kind in (LimitSettings, LimitsBody):
+        assert set(kind.model_fields) == set(Limits.model_fields)
+        for name, limit in Limits.model_fields.items():
+            field = kind.model_fields[name]
+            assert field.default is None
+            assert field.description == limit.description
+            assert all(bound in field.metadata for bound in limit.metadata), name
 
 
 def test_an_unknown_agent_is_answered_with_the_nearest(write: Write) -> None:

@@ -257,4 +257,4 @@ def test_times_without_a_zone_are_refused() -> None:
 
 def test_a_request_is_final_in_every_status_but_two() -> None:
     assert {status for status in Status if not status.is_final} == {Status.RUNNING, Status.WAITING}
-    assert [kind.value for kind in DecisionKind] == ["approve", "edit", "reject"]
+    assert [kind.value for kind in DecisionKind] == ["approve", "edit", "reject", "escalate"]

@@ -66,6 +66,7 @@ def test_the_usual_file_is_found_and_may_be_absent() -> None:
         ("[gateway\nport = 1", ["not valid TOML", "line 1"]),
         (b"config_dir = '\xff'", ["not valid TOML"]),
         ("[gateway]\nprot = 1\n", ["`gateway.prot`", "Did you mean 'port'?"]),
+        ("[tiers.gold]\nwieght = 1\n", ["`tiers.gold.wieght`", "Did you mean 'weight'?"]),
         ("[gatewey]\nport = 1\n", ["`gatewey`", "Did you mean 'gateway'?"]),
         ("zzz = 1\n", ["`zzz`", "Known keys: ", "config_dir"]),
         ("[gateway]\nport = 70000\n", ["`gateway.port`", "65535"]),

@@ -1,5 +1,4 @@
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,14 +9,6 @@ from holdfast.knowledge import open_store
 from holdfast.knowledge.server import ServerStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -35,11 +26,11 @@ async def refusing_port() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_server_that_does_not_answer_is_named_without_credentials(closed_port: int) -> None:
+async def test_a_server_that_does_not_answer_is_named_without_credentials(free_port: int) -> None:
     with pytest.raises(Unavailable) as caught:
-        await ServerStore.open(f"http://admin:hunter2@127.0.0.1:{closed_port}/?token=hunter2")
+        await ServerStore.open(f"http://admin:hunter2@127.0.0.1:{free_port}/?token=hunter2")
     message = str(caught.value)
-    assert f"http://127.0.0.1:{closed_port} does not answer" in message
+    assert f"http://127.0.0.1:{free_port} does not answer" in message
     assert "knowledge.url" in message
     assert "hunter2" not in message
     assert "admin" not in message
@@ -78,8 +69,8 @@ async def test_a_collection_of_another_shape_is_a_configuration_error(
     await store.aclose()
 
 
-async def test_a_url_chooses_the_server(closed_port: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_url_chooses_the_server(free_port: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("unused") / "index"
     with pytest.raises(Unavailable, match="Qdrant server"):
-        await open_store(directory, f"http://127.0.0.1:{closed_port}")
+        await open_store(directory, f"http://127.0.0.1:{free_port}")
     assert not directory.exists()

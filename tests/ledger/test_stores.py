@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from holdfast.contracts import Answer, ContentRef, FinishReason, Limits, Status, Usage
+from holdfast.contracts import Answer, ContentRef, FinishReason, LimitReached, Limits, Status, Usage
 from holdfast.errors import ContentMissing, IdempotencyConflict, InvalidInput, Outcome
-from holdfast.ledger import AttemptKey, Claim, Contents, ExactAnswer, FinishedRequest, Ledger, Opened, Reuse
+from holdfast.ledger import AttemptKey, Claim, Contents, ExactAnswer, FinishedRequest, GroupBy, Ledger, Opened, Reuse
 from holdfast.ledger.contents import digest_of
-from holdfast.ledger.schema import answers
+from holdfast.ledger.schema import answers, requests
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 BODY, OTHER_BODY = "a" * 64, "b" * 64
@@ -163,6 +163,45 @@ async def test_finishing_stores_document_row_and_answer_and_empties_the_vault(le
     assert recalled == ExactAnswer(content, None, "req_1", NOON, stored.answer.document)
     assert await ledger.vault.load("acme", "req_1") == {}
     assert await ledger.finish(finished(at=NOON + timedelta(hours=1)), document="other") == stored
+
+
+SIX = Usage(input_tokens=1, cache_read_tokens=2, cache_write_tokens=3, cost_usd=Decimal("0.02"))
+
+
+@pytest.mark.parametrize("delegated", [SIX, SIX.model_copy(update={"cost_usd": None})], ids=["priced", "unpriced"])
+async def test_the_final_row_has_what_delegates_used_and_what_is_read_is_the_whole(
+    ledger: Ledger, delegated: Usage
+) -> None:
+    opened = await ledger.attempts.open(
+        AttemptKey("acme", "req_1", 1), deployment="large", model="m", hold=Usage(input_tokens=9), limits=Limits()
+    )
+    assert isinstance(opened, Opened)
+    own = Usage(input_tokens=5, output_tokens=2, cost_usd=Decimal("0.01"))
+    await ledger.attempts.settle(
+        opened.attempt_id, Outcome.OK, usage=own, output="hello", finish_reason=FinishReason.STOP, model="m"
+    )
+    told = {
+        "tool_calls": 3,
+        "delegates": ("req_below1", "req_below2"),
+        "limit": LimitReached(limit="tool_calls", value="4", bound="3"),
+        "tainted": ("web", "delegates"),
+    }
+    given = replace(finished(), answer=finished().answer.model_copy(update=told), delegated=delegated)
+    stored = await ledger.finish(given)
+    assert stored.answer.usage == own + delegated
+    assert (stored.own_usage, stored.delegated) == (own, delegated)
+    assert {name: getattr(stored.answer, name) for name in told} == told
+    assert await ledger.requests.get("acme", "req_1") == stored
+    assert await ledger.finish(given) == stored, "ending again adds nothing"
+    (line,) = await ledger.usage(GroupBy.TENANT)
+    assert line.usage == own, "delegates are counted by their own calls"
+
+
+async def test_a_row_from_before_there_were_tools_and_delegates_is_read_as_one_without(ledger: Ledger) -> None:
+    await ledger.requests.finish(finished())
+    later = ("tool_calls", "delegates", "limit", "tainted")
+    await ledger.database.write(lambda connection: connection.execute(requests.update().values(dict.fromkeys(later))))
+    assert await ledger.requests.get("acme", "req_1") == finished()
 
 
 async def test_finishing_stores_everything_or_nothing(ledger: Ledger) -> None:

@@ -20,7 +20,8 @@ from holdfast.providers import Anthropic, Completed, ModelCall, ModelEvent, Text
 from tests.providers.wire import KEY, Handler, answers, exchange, joined, model_call
 from tests.providers.wire import failure as failure_of
 
-SOON = timedelta(milliseconds=60)
+ARRIVED = timedelta(seconds=1)
+"""After so long a request has arrived, and what the server sends at once has come."""
 
 
 def event(kind: str, **fields: Any) -> str:
@@ -318,7 +319,7 @@ async def test_closing_the_iterator_early_disconnects_from_the_server(socket_ser
     provider = Anthropic(await socket_server.start(handler), KEY)
     async with aclosing(provider.complete(model_call())) as events:
         assert await anext(events) == TextDelta("Grüße, ")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await disconnected.wait()
     await provider.aclose()
 
@@ -334,7 +335,7 @@ async def test_signs_of_life_are_no_first_token(socket_server: Any, idle: str) -
 
     provider = Anthropic(await socket_server.start(handler), KEY)
     with pytest.raises(ProviderError, match="first_token") as caught:
-        await anext(provider.complete(model_call(timeouts=Timeouts(first_token=SOON))))
+        await anext(provider.complete(model_call(timeouts=Timeouts(first_token=ARRIVED))))
     await provider.aclose()
     assert caught.value.outcome is Outcome.BROKEN_STREAM
 

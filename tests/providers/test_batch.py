@@ -249,7 +249,7 @@ def simulator(running_simulator: Simulator) -> Simulator:
 
 
 async def finished(provider: BatchProvider, batch_id: str) -> BatchState:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             state = await provider.poll(batch_id)
             if state.phase is not BatchPhase.RUNNING:

@@ -16,7 +16,7 @@ from holdfast.providers import (
     HttpStream,
     OpenAIBatches,
 )
-from holdfast.providers.batch import CLOCKS_APART
+from holdfast.providers.batch_api import CLOCKS_APART
 from simulator.server import Simulator
 from tests.providers.wire import KEY, model_call
 
@@ -50,7 +50,7 @@ def simulator(running_simulator: Simulator) -> Simulator:
 
 
 async def ended(provider: BatchProvider, batch_id: str) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await provider.poll(batch_id)).phase is BatchPhase.RUNNING:  # noqa: ASYNC110 - a poll has no event
             await asyncio.sleep(0.02)
     return batch_id

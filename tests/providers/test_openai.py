@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import socket
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -31,6 +30,8 @@ from holdfast.providers import (
 from tests.providers.wire import KEY, answers, data, exchange, model_call
 
 SOON = timedelta(milliseconds=60)
+ARRIVED = timedelta(seconds=1)
+"""After so long a request has arrived, and what the server sends at once has come."""
 PATIENT = timedelta(seconds=20)
 
 
@@ -349,7 +350,7 @@ async def test_closing_the_iterator_early_disconnects_from_the_server(socket_ser
     provider = OpenAICompatible(await socket_server.start(handler), KEY)
     async with aclosing(provider.complete(model_call())) as events:
         assert await anext(events) == TextDelta("Hi")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await disconnected.wait()
     await provider.aclose()
 
@@ -369,7 +370,7 @@ async def test_cancelling_the_caller_disconnects_from_the_server(socket_server: 
             pass
 
     task = asyncio.create_task(consume())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await received.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -389,17 +390,14 @@ async def test_an_answer_that_is_not_read_is_disconnected_too(socket_server: Any
     provider = OpenAICompatible(await socket_server.start(handler), KEY)
     with pytest.raises(ProviderError, match="HTML"):
         await anext(provider.complete(model_call()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await disconnected.wait()
     await provider.aclose()
 
 
-async def test_a_server_nobody_listens_on_was_not_sent_anything() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+async def test_a_server_nobody_listens_on_was_not_sent_anything(free_port: int) -> None:
     with pytest.raises(ProviderError) as caught:
-        await collect(f"http://127.0.0.1:{port}/v1", model_call())
+        await collect(f"http://127.0.0.1:{free_port}/v1", model_call())
     assert caught.value.outcome is Outcome.NOT_SENT
 
 
@@ -443,12 +441,12 @@ async def hang_up_after_text(exchange: Any) -> None:
 @pytest.mark.parametrize(
     ("handler", "timeouts", "outcome", "named"),
     [
-        (hang, Timeouts(first_token=SOON, between_tokens=PATIENT), Outcome.UNKNOWN, "first_token"),
-        (hang, Timeouts(total=SOON), Outcome.UNKNOWN, "total"),
-        (hang_after_head, Timeouts(first_token=SOON, between_tokens=PATIENT), Outcome.UNKNOWN, "first_token"),
-        (hang_after_role, Timeouts(first_token=SOON, between_tokens=PATIENT), Outcome.BROKEN_STREAM, "first_token"),
+        (hang, Timeouts(first_token=ARRIVED, between_tokens=PATIENT), Outcome.UNKNOWN, "first_token"),
+        (hang, Timeouts(total=ARRIVED), Outcome.UNKNOWN, "total"),
+        (hang_after_head, Timeouts(first_token=ARRIVED, between_tokens=PATIENT), Outcome.UNKNOWN, "first_token"),
+        (hang_after_role, Timeouts(first_token=ARRIVED, between_tokens=PATIENT), Outcome.BROKEN_STREAM, "first_token"),
         (hang_after_text, Timeouts(first_token=PATIENT, between_tokens=SOON), Outcome.BROKEN_STREAM, "between_tokens"),
-        (hang_after_text, Timeouts(total=timedelta(milliseconds=300)), Outcome.BROKEN_STREAM, "total"),
+        (hang_after_text, Timeouts(total=ARRIVED), Outcome.BROKEN_STREAM, "total"),
         (hang_up_after_text, Timeouts(), Outcome.BROKEN_STREAM, "broke"),
     ],
 )
@@ -456,7 +454,7 @@ async def test_every_silence_and_hang_up_has_its_outcome(
     socket_server: Any, handler: Any, timeouts: Timeouts, outcome: Outcome, named: str
 ) -> None:
     with pytest.raises(ProviderError, match=named) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await collect(await socket_server.start(handler), model_call(timeouts=timeouts))
     assert caught.value.outcome is outcome
     assert len(socket_server.requests) == 1
@@ -512,6 +510,6 @@ async def test_proxies_of_the_environment_are_used_and_their_failures_were_not_s
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(ProviderError) as caught:
-        await collect("https://models.example/v1", model_call(timeouts=Timeouts(connect=SOON)))
+        await collect("https://models.example/v1", model_call(timeouts=Timeouts(connect=ARRIVED)))
     assert socket_server.requests[0].head.startswith("CONNECT models.example:443")
     assert caught.value.outcome is Outcome.NOT_SENT

@@ -22,7 +22,6 @@ from simulator.behaviour import Kind
 from simulator.server import Simulator
 from tests.providers.wire import joined, model_call
 
-SOON = timedelta(milliseconds=150)
 Connect = Callable[[str, HttpStream], Provider]
 
 
@@ -95,6 +94,11 @@ FAILED = {
     Kind.MALFORMED_JSON: Outcome.BROKEN_STREAM,
     Kind.HTML_200: Outcome.UNKNOWN,
 }
+HANGS = {
+    # By the first a request has arrived.
+    Kind.HANG: Timeouts(first_token=timedelta(seconds=1)),
+    Kind.HANG_MID_STREAM: Timeouts(between_tokens=timedelta(milliseconds=150)),
+}
 TOOL = ToolOffer(name="lookup", parameters={"type": "object", "properties": {"id": {"type": "string"}}})
 
 
@@ -123,7 +127,7 @@ async def test_every_failure_has_its_outcome_and_none_that_was_billed_passes_for
     simulator: Simulator, connect: Connect, kind: Kind, outcome: Outcome, billed: bool
 ) -> None:
     simulator.script({"kind": kind.value, "bill_on_error": billed and not kind.is_refusal})
-    bounds = Timeouts(first_token=SOON, between_tokens=SOON)
+    bounds = HANGS.get(kind, Timeouts())
     with pytest.raises(ProviderError) as caught:
         await ask(simulator, connect, model_call(timeouts=bounds))
     assert caught.value.outcome is outcome

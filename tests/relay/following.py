@@ -6,7 +6,7 @@ from contextlib import aclosing
 from holdfast.contracts import StreamEvent
 from holdfast.relay import Relay
 
-SOON = 20.0
+SOON = 60.0
 """Seconds after which something that should have happened has not."""
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,14 +11,17 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests import ports
+
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait for something that no event tells of."""
-    for _ in range(2_000):
-        if await holds():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("What was waited for has not happened.")
+    try:
+        async with asyncio.timeout(60):
+            while not await holds():  # noqa: ASYNC110 - what is waited for tells of nothing
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail("What was waited for has not happened.")
 
 
 class RedisServer:
@@ -35,9 +37,7 @@ class RedisServer:
         if program is None:
             reason = "`redis-server` is not installed, and this test kills one: install Redis 6.2 or newer"
             (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = ports.free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [
             *(str(program), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""),
@@ -51,6 +51,8 @@ class RedisServer:
         client = Redis.from_url(self.url, protocol=2)
 
         async def answers() -> bool:
+            assert self._process is not None
+            assert self._process.returncode is None, f"redis-server ended with code {self._process.returncode}"
             try:
                 return bool(await client.ping())
             except RedisConnectionError:

@@ -302,7 +302,7 @@ async def test_what_does_not_fit_while_redis_is_away_is_dropped_and_a_gap(
 
 
 async def test_a_follower_of_a_redis_that_stays_away_is_told(tmp_path: Path) -> None:
-    patience = timedelta(seconds=1)
+    patience = timedelta(seconds=3)
     async with _server(tmp_path, durable=False) as server, _relay(server.url, patience=patience) as relay:
         live, late = Client(relay, "r"), Client(relay, "r")
         live.start()

@@ -1,5 +1,6 @@
 """One simulator for the session, reset before each test, and short ways to ask it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -10,6 +11,19 @@ import pytest
 from simulator.server import Simulator
 
 Ask = Callable[..., Awaitable[httpx.Response]]
+
+
+async def hangs(simulator: Simulator, asked: Awaitable[object]) -> None:
+    """Let a call arrive, see that nothing comes of it, and leave."""
+    asking = asyncio.ensure_future(asked)
+    async with asyncio.timeout(60):
+        while not simulator.bill(entries=False)["requests"]:
+            assert not asking.done()
+            await asyncio.sleep(0.01)
+    done, _ = await asyncio.wait([asking], timeout=0.2)
+    assert not done
+    asking.cancel()
+    await asyncio.wait([asking])
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +40,7 @@ def simulator(running_simulator: Simulator) -> Simulator:
 
 @pytest.fixture
 async def client(simulator: Simulator) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=simulator.url, timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=simulator.url, timeout=60, trust_env=False) as client:
         yield client
 
 

@@ -59,7 +59,7 @@ class Batching:
 
     async def over(self, wire: str, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch once it has ended."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 shown = await self.get(wire, batch)
                 status = shown["processing_status" if wire == "anthropic" else "status"]
@@ -204,7 +204,7 @@ async def test_a_batch_that_is_cancelled_at_once_bills_nothing(batching: Batchin
 @both
 async def test_a_batch_that_is_cancelled_halfway_keeps_what_was_answered(batching: Batching, wire: str) -> None:
     batch = await batching.create(wire, {f"{number}": "halfway" for number in range(50)})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while batching.simulator.bill(entries=False)["requests"] < 5:  # noqa: ASYNC110 - the bill has no event
             await asyncio.sleep(0.005)
     await batching.cancel(wire, batch)
@@ -219,7 +219,7 @@ async def test_openai_batches_pass_through_their_stages(batching: Batching) -> N
     assert batch["status"] == "validating"
     assert batch["output_file_id"] is None
     seen = [batch["status"]]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while seen[-1] != "completed":
             batch = await batching.get("openai", batch)
             if batch["status"] != seen[-1]:

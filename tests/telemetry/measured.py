@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from typing import get_args
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, Metric, NumberDataPoint
 
 from holdfast.contracts import Status, Usage
 from holdfast.errors import Outcome
-from holdfast.telemetry import HeldBack, Metrics
+from holdfast.notify import EVENTS
+from holdfast.telemetry import HeldBack, Metrics, NotificationOutcome
 
 USAGE = Usage(input_tokens=10, cache_read_tokens=3, cache_write_tokens=2, output_tokens=5)
 
@@ -75,3 +77,6 @@ def record_everything(metrics: Metrics) -> None:
     for status in Status:
         metrics.request_ended("support", status)
     metrics.edge_hit("support")
+    for event in EVENTS:
+        for outcome in get_args(NotificationOutcome):
+            metrics.notified("webhook:ops", event, outcome, timedelta(seconds=2))

@@ -30,7 +30,7 @@ if stop is not None:
 def traced(endpoint: str) -> None:
     """Make one span in a new process."""
     ran = subprocess.run(
-        [sys.executable, "-c", TRACED, endpoint], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", TRACED, endpoint], capture_output=True, text=True, timeout=240, check=False
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint
 from holdfast.contracts import Status, Usage
 from holdfast.errors import Outcome
 from holdfast.limits import Dimension
-from holdfast.telemetry import HeldBack, Metrics
+from holdfast.telemetry import HeldBack, Metrics, NotificationOutcome
 from tests.telemetry.measured import USAGE, Measured, keyed, record_everything
 
 CALL = {
@@ -166,6 +166,25 @@ def test_requests_and_edge_hits_are_counted_by_agent() -> None:
     assert measured.values("holdfast.edge.hits") == {keyed(holdfast__agent="support"): 1}
 
 
+def test_only_what_was_delivered_has_a_time_until_it_was_told() -> None:
+    measured = Measured()
+    came: tuple[tuple[NotificationOutcome, int], ...] = (
+        ("retried", 1),
+        ("retried", 6),
+        ("delivered", 26),
+        ("dead", 900),
+    )
+    for outcome, seconds in came:
+        measured.metrics.notified("webhook:ops", "approval.opened", outcome, timedelta(seconds=seconds))
+    told = {"holdfast__target": "webhook:ops", "holdfast__event": "approval.opened"}
+    assert measured.values("holdfast.notification.time") == {keyed(**told): 26.0}
+    assert measured.values("holdfast.notification.attempts") == {
+        keyed(**told, holdfast__outcome="retried"): 2,
+        keyed(**told, holdfast__outcome="delivered"): 1,
+        keyed(**told, holdfast__outcome="dead"): 1,
+    }
+
+
 @pytest.mark.parametrize("generation", ["v1.41", "next"])
 def test_no_metric_tells_tenants_users_or_requests_apart(generation: str) -> None:
     measured = Measured(generation)
@@ -180,10 +199,12 @@ def test_no_metric_tells_tenants_users_or_requests_apart(generation: str) -> Non
         "error.type",
         "holdfast.agent",
         "holdfast.deployment",
+        "holdfast.event",
         "holdfast.outcome",
         "holdfast.reason",
         "holdfast.state",
         "holdfast.status",
+        "holdfast.target",
     }
 
 

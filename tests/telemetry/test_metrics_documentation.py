@@ -51,6 +51,6 @@ def test_the_questions_to_prometheus_name_what_a_scrape_has() -> None:
     known = {sample.name for sample in samples} | {label for sample in samples for label in sample.labels}
     blocks = re.findall(r"```promql\n(.*?)```", PAGE, re.DOTALL)
     named = set(re.findall(r"(?:gen_ai|holdfast)_\w+", "".join(blocks)))
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     assert len(named) > 5
     assert named <= known

@@ -12,15 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from holdfast.errors import ConfigurationError, Outcome
 from holdfast.settings import TelemetrySettings
 from holdfast.telemetry import METRICS_CONTENT_TYPE, RunningMetrics, start_metrics
+from tests.ports import free_port
 from tests.telemetry.measured import record_everything
 from tests.telemetry.receiver import receiving
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def families(text: bytes) -> dict[str, Metric]:
@@ -107,7 +101,7 @@ def listeners(port: int) -> set[str]:
     found = set()
     for address in ("127.0.0.1", "127.0.0.2"):
         with socket.socket() as caller:
-            caller.settimeout(2)
+            caller.settimeout(30)
             if caller.connect_ex((address, port)) == 0:
                 found.add(address)
     return found

@@ -16,6 +16,7 @@ from tests.telemetry.measured import record_everything
 from tests.workflows.recorded import load
 from workflows.connection import DATA_CONVERTER
 from workflows.ingest import IngestWorkflow
+from workflows.notifications import NotificationWorkflow
 from workflows.request import BUGS, RequestWorkflow
 
 METHODS = [name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if not name.startswith("_")]
@@ -37,9 +38,11 @@ async def replay(workflows: Sequence[type], name: str) -> None:
     ).replay_workflow(load(name))
 
 
-@pytest.mark.parametrize("name", ["plain", "retry", "fallback", "repair", "approve", "ingest"])
+@pytest.mark.parametrize(
+    "name", ["plain", "retry", "fallback", "repair", "approve", "notified", "notification", "ingest"]
+)
 async def test_replaying_a_history_records_nothing(recorded: list[str], name: str) -> None:
-    await replay([RequestWorkflow, IngestWorkflow], name)
+    await replay([RequestWorkflow, IngestWorkflow, NotificationWorkflow], name)
     assert recorded == []
 
 
@@ -71,8 +74,9 @@ async def test_a_workflow_that_recorded_would_be_found(recorded: list[str]) -> N
 
 def test_workflows_do_not_even_load_what_records() -> None:
     script = (
-        "import sys, workflows.request, workflows.ingest, workflows.steps, workflows.connection\n"
+        "import sys, workflows.request, workflows.ingest, workflows.notifications\n"
+        "import workflows.steps, workflows.connection\n"
         "print([name for name in sys.modules if name.startswith('holdfast.telemetry')])"
     )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[]\n", "")

@@ -41,7 +41,7 @@ async def house(
 
 async def trace_of(spans: Spans, request_id: str) -> dict[str, ReadableSpan]:
     """The spans of the trace that holds the request's model call or workflow, by name."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             finished = spans.finished()
             ids = {

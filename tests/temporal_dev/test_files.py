@@ -26,6 +26,7 @@ def test_the_search_attributes_are_those_of_the_architecture() -> None:
         "HoldfastTenant": "Keyword",
         "HoldfastUser": "Keyword",
         "HoldfastAgent": "Keyword",
+        "HoldfastVersion": "Keyword",
         "HoldfastSession": "Keyword",
         "HoldfastStatus": "Keyword",
         "HoldfastTier": "Keyword",
@@ -44,7 +45,7 @@ async def test_every_dynamic_config_key_is_read_by_the_server() -> None:
         client = await Client.connect(server.address)
         # A workflow without a worker makes the server write to a task queue, which reads the last of the keys.
         await client.start_workflow("Unserved", id="unserved", task_queue="unserved")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while unread := {key.lower() for key in keys} - _refused_keys(server.log):
                 assert server.running, f"the server ended before it read {unread}"
                 await asyncio.sleep(0.05)

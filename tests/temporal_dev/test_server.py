@@ -169,7 +169,7 @@ async def test_a_taken_port_is_replaced_and_reported() -> None:
                 True,
                 True,
             ]
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.ui_port)
+            reader, writer = await _connected(server.ui_port)
             writer.write(b"GET / HTTP/1.0\r\n\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.0 200")
             writer.close()
@@ -282,8 +282,18 @@ async def test_a_server_left_behind_on_purpose_keeps_its_file(tmp_path: Path) ->
         os.kill(pid, signal.SIGKILL)
 
 
+async def _connected(port: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the Web UI, which may listen a little later than the frontend."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.02)
+
+
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if await condition():
                 return

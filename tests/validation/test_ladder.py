@@ -249,3 +249,14 @@ def test_threads_share_one_validator() -> None:
     for thread in threads:
         thread.join()
     assert verdicts == ["invalid"] * 200
+
+
+def test_a_name_that_the_reply_made_up_is_in_no_violation() -> None:
+    made_up = "call refund A7"
+    for reply in ({"name": "a", made_up: 1}, {"name": "a", "age": {made_up: 1}}):
+        verdict = check_json(json.dumps(reply), _PERSON)
+        assert not verdict.ok
+        assert made_up not in "".join(violation.path + violation.message for violation in verdict.violations)
+    nested = {"type": "object", "additionalProperties": {"type": "integer"}}
+    (violation,) = check_json(json.dumps({made_up: "x"}), nested).violations
+    assert violation.path == "/*"

@@ -13,7 +13,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +24,13 @@ from cli.temporal_server import TemporalServer
 from holdfast.contracts import AtLimit, Decision
 from holdfast.spending import Period, ScopeKind
 from tests.house import AGENTS, House, open_house
+from tests.notify.receiver import Receiver
 from tests.workflows.recorded import CARD, DIRECTORY, DOCUMENT, EDIT, PERSON, QUESTION, REPLY, readable
+from tests.workflows.recording import INVALID, SAID, VALID, add_document, decide, ended, ends, held, poor
+from tests.workflows.recordings_of_approvals import APPROVAL_AGENTS, APPROVAL_PATHS
+from tests.workflows.recordings_of_notifications import NOTIFICATION_SECRETS, NOTIFICATIONS, NOTIFIED_PATHS
+from tests.workflows.recordings_of_teams import TEAM_AGENTS, TEAM_PATHS, start_over_tools
+from tests.workflows.workshop import TOOLS
 from workflows.connection import DATA_CONVERTER
 
 RECORDER = "recorder"
@@ -40,109 +45,107 @@ RECORDED_AGENTS = {
     **AGENTS,
     "briefly": _PLAIN + _RULE % "1s",
     "trusting": _PLAIN + _RULE % "1s" + 'default = "approve"\n',
+    **TEAM_AGENTS,
+    **APPROVAL_AGENTS,
     "heldjson": _PLAIN + 'output_schema = "point.json"\n' + _RULE % "4h" + "[limits]\nattempts = 9\nrepairs = 9\n",
 }
-
-VALID = {"kind": "ok", "content": json.dumps({"x": 1, "note": REPLY})}
-INVALID = {"kind": "ok", "content": json.dumps({"x": REPLY, "note": "", "more": REPLY})}
-SAID = {"kind": "ok", "content": f"{REPLY} holds."}
 
 
 async def plain(house: House) -> str:
     house.simulator.script(SAID)
-    return await _ended(house, "plain", "completed")
+    return await ended(house, "plain", "completed")
 
 
 async def private(house: House) -> str:
     house.simulator.script({"kind": "ok", "content": f"{REPLY} for <EMAIL_1>."})
-    return await _ended(house, "recalling", "completed", text=f"Write to {PERSON} about card {CARD}.")
+    return await ended(house, "recalling", "completed", text=f"Write to {PERSON} about card {CARD}.")
 
 
 async def recall(house: House) -> str:
     house.simulator.script(SAID)
-    await _ended(house, "recalling", "completed")
-    return await _ended(house, "recalling", "completed")
+    await ended(house, "recalling", "completed")
+    return await ended(house, "recalling", "completed")
 
 
 async def documents(house: House) -> str:
-    await _ingest(house)
-    return await _ended(house, "docs", "completed", text=f"What does the {DOCUMENT} hold?")
+    await add_document(house)
+    return await ended(house, "docs", "completed", text=f"What does the {DOCUMENT} hold?")
 
 
 async def ingest(house: House) -> str:
-    return await _ingest(house)
+    return await add_document(house)
 
 
 async def repair(house: House) -> str:
     house.simulator.script(INVALID, VALID)
-    return await _ended(house, "json", "completed")
+    return await ended(house, "json", "completed")
 
 
 async def approve(house: House) -> str:
-    request_id = await _held(house)
-    await _decide(house, request_id, "approve")
-    return await _ends(house, request_id, "completed")
+    request_id = await held(house)
+    await decide(house, request_id, "approve")
+    return await ends(house, request_id, "completed")
 
 
 async def edit(house: House) -> str:
-    request_id = await _held(house)
-    await _decide(house, request_id, "edit", payload=f"Better {EDIT}.")
-    return await _ends(house, request_id, "completed")
+    request_id = await held(house)
+    await decide(house, request_id, "edit", payload=f"Better {EDIT}.")
+    return await ends(house, request_id, "completed")
 
 
 async def reject(house: House) -> str:
-    request_id = await _held(house)
-    await _decide(house, request_id, "reject", reason="not yet")
-    return await _ends(house, request_id, "rejected")
+    request_id = await held(house)
+    await decide(house, request_id, "reject", reason="not yet")
+    return await ends(house, request_id, "rejected")
 
 
 async def signal(house: House) -> str:
-    request_id = await _held(house)
+    request_id = await held(house)
     handle = house.client.get_workflow_handle(request_id)
     content = (await house.waiting(request_id))["content_sha256"]
     for actor in ("eve", "ann"):
         said = {"decision": "approve", "actor": actor, "content_sha256": content}
         await handle.signal("decide", Decision.model_validate(said))
-    return await _ends(house, request_id, "completed")
+    return await ends(house, request_id, "completed")
 
 
 async def timeout(house: House) -> str:
-    return await _ends(house, await _held(house, "briefly"), "rejected")
+    return await ends(house, await held(house, "briefly"), "rejected")
 
 
 async def timeout_approve(house: House) -> str:
-    return await _ends(house, await _held(house, "trusting"), "completed")
+    return await ends(house, await held(house, "trusting"), "completed")
 
 
 async def expire(house: House) -> str:
     house.simulator.script(SAID)
-    return await _ends(house, await _held(house, "held", limits={"deadline": "2s"}), "expired")
+    return await ends(house, await held(house, "held", limits={"deadline": "2s"}), "expired")
 
 
 async def retry(house: House) -> str:
     limited = {"kind": "rate_limited", "retry_after": 0.2, "retry_after_format": "milliseconds"}
     house.simulator.script(limited, SAID)
-    return await _ended(house, "plain", "completed")
+    return await ended(house, "plain", "completed")
 
 
 async def wait(house: House) -> str:
     """A Retry-After too long for the activity; the bound is lowered instead of waiting for a minute."""
     house.simulator.script({"kind": "rate_limited", "retry_after": 1}, SAID)
     with patch.object(activities.generate, "LONGEST_RETRY_DELAY", activities.generate.LONGEST_RETRY_DELAY / 100):
-        return await _ended(house, "plain", "completed")
+        return await ended(house, "plain", "completed")
 
 
 async def fallback(house: House) -> str:
     house.simulator.script({"kind": "insufficient_quota", "model": "sim-large"}, SAID)
-    return await _ended(house, "fallback", "completed")
+    return await ended(house, "fallback", "completed")
 
 
 async def refuse(house: House) -> str:
-    return await _ended(house, "strict", "refused", text=f"The forbidden topic of {QUESTION}.")
+    return await ended(house, "strict", "refused", text=f"The forbidden topic of {QUESTION}.")
 
 
 async def deny(house: House) -> str:
-    return await _ended(house, "plain", "denied", limits={"cost_usd": "0.000001"})
+    return await ended(house, "plain", "denied", limits={"cost_usd": "0.000001"})
 
 
 async def cancel(house: House) -> str:
@@ -150,83 +153,83 @@ async def cancel(house: House) -> str:
     request_id = str((await house.submit("plain", f"Never mind the {QUESTION}."))["id"])
     await house.until_the_model_is_called()
     await house.http.post(f"/v1/requests/{request_id}/cancel")
-    return await _ends(house, request_id, "cancelled")
+    return await ends(house, request_id, "cancelled")
 
 
 async def cancel_waiting(house: House) -> str:
-    request_id = await _held(house)
+    request_id = await held(house)
     await house.http.post(f"/v1/requests/{request_id}/cancel")
-    return await _ends(house, request_id, "cancelled")
+    return await ends(house, request_id, "cancelled")
 
 
 async def fail(house: House) -> str:
     house.simulator.script({"kind": "insufficient_quota"})
-    return await _ended(house, "plain", "failed")
+    return await ended(house, "plain", "failed")
 
 
 async def broken(house: House) -> str:
     """A step before the model call fails for good."""
     with patch.object(house.services.sanitizer, "sanitize", side_effect=TypeError(f"cannot read {QUESTION!r}")):
-        return await _ended(house, "plain", "failed")
+        return await ended(house, "plain", "failed")
 
 
 async def undelivered(house: House) -> str:
     house.simulator.script(SAID)
     with patch.object(house.services.ledger, "finish", side_effect=TypeError(f"cannot store {REPLY!r}")):
-        return await _ended(house, "plain", "failed")
+        return await ended(house, "plain", "failed")
 
 
 async def nonsense(house: House) -> str:
     """Signals that are no decisions."""
-    request_id = await _held(house)
+    request_id = await held(house)
     handle = house.client.get_workflow_handle(request_id)
     unread: tuple[list[Any], ...] = ([], [None], [{"decison": "approve"}], [{}, {}])
     for arguments in unread:
         await handle.signal("decide", args=arguments)
-    await _decide(house, request_id, "approve")
-    return await _ends(house, request_id, "completed")
+    await decide(house, request_id, "approve")
+    return await ends(house, request_id, "completed")
 
 
 async def invalid(house: House) -> str:
     house.simulator.script({**INVALID, "times": 2})
-    return await _ended(house, "json", "failed", limits={"repairs": 1})
+    return await ended(house, "json", "failed", limits={"repairs": 1})
 
 
 async def start_over(house: House) -> str:
     """Repairs and refused signals make the history long, twice; then somebody approves."""
     house.simulator.script({**INVALID, "times": 5}, VALID)
-    request_id = await _held(house, "heldjson")
+    request_id = await held(house, "heldjson")
     handle = house.client.get_workflow_handle(request_id)
     content = (await house.waiting(request_id))["content_sha256"]
     for number in range(12):
         said = {"decision": "approve", "actor": f"eve{number}", "content_sha256": content}
         await handle.signal("decide", Decision.model_validate(said))
-    await _decide(house, request_id, "approve")
-    return await _ends(house, request_id, "completed")
+    await decide(house, request_id, "approve")
+    return await ends(house, request_id, "completed")
 
 
 async def second_walk(house: House) -> str:
     house.simulator.script(SAID)
-    return await _ended(house, "plain", "completed")
+    return await ended(house, "plain", "completed")
 
 
 async def other_policy(house: House) -> str:
     house.simulator.script({"kind": "refusal", "model": "sim-large"}, {**SAID, "model": "sim-claude"})
-    return await _ended(house, "careful", "completed")
+    return await ended(house, "careful", "completed")
 
 
 async def longer_window(house: House) -> str:
     house.simulator.script({"kind": "context_length", "model": "sim-large"}, {**SAID, "model": "sim-long"})
-    return await _ended(house, "careful", "completed")
+    return await ended(house, "careful", "completed")
 
 
 async def escalate(house: House) -> str:
     house.simulator.script({**SAID, "confidence": 0.3, "model": "sim-large"}, {**SAID, "model": "sim-long"})
-    return await _ended(house, "unsure", "completed")
+    return await ended(house, "unsure", "completed")
 
 
 async def handled(house: House) -> str:
-    return await _ended(house, "helpdesk", "completed", text="please reset my password")
+    return await ended(house, "helpdesk", "completed", text="please reset my password")
 
 
 async def rest(house: House) -> str:
@@ -235,52 +238,52 @@ async def rest(house: House) -> str:
         {"kind": "unauthorized", "model": "sim-spare"},
         {**SAID, "model": "sim-large"},
     )
-    return await _ended(house, "fallback", "completed")
+    return await ended(house, "fallback", "completed")
 
 
 async def budget_extended(house: House) -> str:
-    await _poor(house, AtLimit.ASK)
-    request_id = await _held(house, "asking")
-    await _decide(house, request_id, "approve", by="boss")
-    return await _ends(house, request_id, "completed")
+    await poor(house, AtLimit.ASK)
+    request_id = await held(house, "asking")
+    await decide(house, request_id, "approve", by="boss")
+    return await ends(house, request_id, "completed")
 
 
 async def budget_kept(house: House) -> str:
-    await _poor(house, AtLimit.ASK)
-    request_id = await _held(house, "asking")
-    await _decide(house, request_id, "reject", by="boss", reason="enough")
-    return await _ends(house, request_id, "denied")
+    await poor(house, AtLimit.ASK)
+    request_id = await held(house, "asking")
+    await decide(house, request_id, "reject", by="boss", reason="enough")
+    return await ends(house, request_id, "denied")
 
 
 async def budget_queued(house: House) -> str:
-    await _poor(house, AtLimit.QUEUE)
+    await poor(house, AtLimit.QUEUE)
     request_id = str((await house.submit("plain", f"What is {QUESTION}?"))["id"])
     async with asyncio.timeout(30):
         while "next period" not in readable(await house.history(request_id)):  # noqa: ASYNC110 - no event says so
             await asyncio.sleep(0.1)
     await house.http.post(f"/v1/requests/{request_id}/cancel")
-    return await _ends(house, request_id, "cancelled")
+    return await ends(house, request_id, "cancelled")
 
 
 async def budget_degraded(house: House) -> str:
-    await _poor(house, AtLimit.DEGRADE)
-    return await _ended(house, "frugal", "completed")
+    await poor(house, AtLimit.DEGRADE)
+    return await ended(house, "frugal", "completed")
 
 
 async def batch(house: House) -> str:
     house.simulator.script(SAID)
-    return await _ended(house, "nightly", "completed", batch=True)
+    return await ended(house, "nightly", "completed", batch=True)
 
 
 async def batch_again(house: House) -> str:
     """A line fails, and the call goes into the next batch."""
     house.simulator.script({"kind": "hang", "model": "sim-bulk"}, SAID)
-    return await _ended(house, "nightly", "completed", batch=True)
+    return await ended(house, "nightly", "completed", batch=True)
 
 
 async def batch_fallback(house: House) -> str:
     house.simulator.script({"kind": "insufficient_quota", "model": "sim-bulk"}, SAID)
-    return await _ended(house, "nightlyspare", "completed", batch=True)
+    return await ended(house, "nightlyspare", "completed", batch=True)
 
 
 async def batch_cancel(house: House) -> str:
@@ -290,12 +293,12 @@ async def batch_cancel(house: House) -> str:
         while not (await house.services.ledger.batch_lines.count("bulk"))[1]:  # noqa: ASYNC110 - a table has no event
             await asyncio.sleep(0.05)
     await house.http.post(f"/v1/requests/{request_id}/cancel")
-    return await _ends(house, request_id, "cancelled")
+    return await ends(house, request_id, "cancelled")
 
 
 async def batch_expire(house: House) -> str:
     house.simulator.script(SAID | {"batch_ms": 5_000})
-    return await _ended(house, "nightly", "expired", batch=True, limits={"deadline": "3s"})
+    return await ended(house, "nightly", "expired", batch=True, limits={"deadline": "3s"})
 
 
 async def batches(house: House) -> str:
@@ -350,54 +353,9 @@ PATHS: tuple[Recording, ...] = (
     batch_cancel,
     batch_expire,
     batches,
+    *TEAM_PATHS,
+    *APPROVAL_PATHS,
 )
-
-
-async def _ended(house: House, agent: str, status: str, *, text: str = f"What is {QUESTION}?", **body: object) -> str:
-    request_id = str((await house.ask(agent, text, **body))["id"])
-    return await _ends(house, request_id, status)
-
-
-async def _ends(house: House, request_id: str, status: str) -> str:
-    async with asyncio.timeout(60):
-        while True:
-            reply = await house.show(request_id)
-            if reply["status"] == status:
-                return request_id
-            if reply["status"] not in ("running", "waiting"):
-                raise AssertionError(f"{request_id} ended as {reply['status']}: {reply.get('reason')}")
-            await asyncio.sleep(0.1)
-
-
-async def _held(house: House, agent: str = "held", **body: object) -> str:
-    if agent != "heldjson":
-        house.simulator.script(SAID)
-    reply = await house.ask(agent, f"May {QUESTION} leave?", **body)
-    return str(reply["id"])
-
-
-async def _poor(house: House, at_limit: AtLimit) -> None:
-    """Leave the tenant less than one call costs, for as long as the recording of this path takes."""
-    await house.services.ledger.budgets.set(
-        "local", ScopeKind.TENANT, "local", Period.DAY, cost_usd=Decimal("0.0000001"), at_limit=at_limit
-    )
-
-
-async def _decide(house: House, request_id: str, decision: str, *, by: str = "ann", **body: Any) -> None:
-    reply = await house.decide(request_id, decision, by=by, **body)
-    if reply.status_code != 200:
-        raise AssertionError(reply.text)
-
-
-async def _ingest(house: House) -> str:
-    posted = await house.http.post(
-        "/v1/collections/docs/documents",
-        params={"wait": 30},
-        json={"documents": [{"source": "bird.md", "text": f"# Birds\n\nThe {DOCUMENT} holds a branch.\n"}]},
-    )
-    if posted.status_code != 200:
-        raise AssertionError(posted.text)
-    return str(posted.json()["id"])
 
 
 async def _record(house: House, path: Recording) -> None:
@@ -427,14 +385,29 @@ def _write(name: str, history: WorkflowHistory) -> None:
 async def main(wanted: list[str]) -> None:
     """Record the wanted paths, or all of them."""
     DIRECTORY.mkdir(exist_ok=True)
-    for paths, dynamic_config in ((PATHS, {}), ((start_over,), SHORT_HISTORY)):
+    for paths, dynamic_config in (
+        (PATHS, {}),
+        ((start_over, start_over_tools), SHORT_HISTORY),
+        (NOTIFIED_PATHS, {}),
+    ):
         chosen = [path for path in paths if not wanted or path.__name__ in wanted]
         if not chosen:
             continue
         with tempfile.TemporaryDirectory() as directory:
             async with TemporalServer(port=0, ui=False, dynamic_config=dynamic_config) as server:
                 client = await Client.connect(server.address, identity=RECORDER, data_converter=DATA_CONVERTER)
-                async with open_house(Path(directory), client, agents=RECORDED_AGENTS, sandbox=False) as house:
+                async with (
+                    Receiver() as receiver,
+                    open_house(
+                        Path(directory),
+                        client,
+                        agents=RECORDED_AGENTS,
+                        tools=TOOLS,
+                        notifications=NOTIFICATIONS % receiver.url if paths is NOTIFIED_PATHS else "",
+                        environment=NOTIFICATION_SECRETS,
+                        sandbox=False,
+                    ) as house,
+                ):
                     for path in chosen:
                         await _record(house, path)
 

@@ -4,20 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
-from cli.temporal_server import TemporalServer
-from holdfast.contracts import EventKind, Progress
+from holdfast.contracts import EventKind
 from holdfast.errors import Outcome
 from holdfast.ledger import AttemptState
 from simulator.program import Profile
 from simulator.server import Simulator
-from tests.house import House, open_house
-from tests.workflows.record_histories import SHORT_HISTORY
-from workflows.connection import DATA_CONVERTER
+from tests.house import PATIENCE_SECONDS, House, open_house
+from tests.workflows.holding import batches_held
 
 Script = Callable[..., None]
 
@@ -40,15 +40,11 @@ async def submit(house: House, agent: str, text: str = "What is due?", **body: A
 
 
 async def ends(house: House, request_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(60):
-        while (shown := await house.show(request_id))["status"] == "running":
-            pass
-    return shown
+    return await house.show(request_id)
 
 
 async def sheet(house: House, request_id: str) -> list[str]:
-    progress: Progress = await house.client.get_workflow_handle(request_id).query("progress", result_type=Progress)
-    return [f"{event.name}: {event.summary}" for event in progress.events]
+    return [f"{event.name}: {event.summary}" for event in (await house.progress(request_id)).events]
 
 
 async def recorded(house: House, *request_ids: str) -> Decimal:
@@ -66,14 +62,15 @@ async def attempts(house: House, request_id: str) -> list[tuple[str, AttemptStat
 
 
 async def until_sent(house: House, request_id: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not any("in a batch of" in line for line in await sheet(house, request_id)):  # noqa: ASYNC110 - a query
             await asyncio.sleep(0.02)
 
 
 async def quiet(house: House, deployment: str) -> None:
     """Wait until the run of the deployment's batches is over."""
-    await house.client.get_workflow_handle(f"batch.{house.settings.engine.task_queue}.{deployment}").result()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await house.client.get_workflow_handle(f"batch.{house.settings.engine.task_queue}.{deployment}").result()
 
 
 @AGENTS
@@ -93,8 +90,7 @@ async def test_requests_are_answered_together_and_the_bill_is_the_ledger(house: 
     assert await house.services.ledger.batch_lines.count(replies[0]["deployment"]) == (0, 0)
 
 
-async def test_the_run_sheet_says_that_a_request_is_in_a_batch(house: House, script: Script) -> None:
-    script({"batch_ms": 700})
+async def test_the_run_sheet_says_that_a_request_is_in_a_batch(house: House) -> None:
     request_id = await submit(house, "nightly")
     await until_sent(house, request_id)
     lines = await sheet(house, request_id)
@@ -159,15 +155,13 @@ async def test_what_a_batch_answered_waits_for_people_like_anything_else(house: 
     assert (await ends(house, request_id))["status"] == "completed"
 
 
-async def test_a_request_that_is_cancelled_while_it_is_in_a_batch_pays_for_the_answer(
-    house: House, script: Script
-) -> None:
-    script({"batch_ms": 1_000})
-    request_id = await submit(house, "nightly")
-    await until_sent(house, request_id)
-    await house.http.post(f"/v1/requests/{request_id}/cancel")
-    reply = await ends(house, request_id)
-    assert (reply["status"], reply["answer"]) == ("cancelled", None)
+async def test_a_request_that_is_cancelled_while_it_is_in_a_batch_pays_for_the_answer(house: House) -> None:
+    with batches_held():
+        request_id = await submit(house, "nightly")
+        await until_sent(house, request_id)
+        await house.http.post(f"/v1/requests/{request_id}/cancel")
+        reply = await ends(house, request_id)
+        assert (reply["status"], reply["answer"]) == ("cancelled", None)
     await quiet(house, "bulk")
     assert await attempts(house, request_id) == [("bulk", AttemptState.SETTLED, Outcome.OK)]
     reply = await house.show(request_id)
@@ -176,14 +170,14 @@ async def test_a_request_that_is_cancelled_while_it_is_in_a_batch_pays_for_the_a
 
 
 async def test_a_request_whose_deadline_passes_in_a_batch_expires_and_is_settled_later(
-    house: House, script: Script
+    house: House,
 ) -> None:
-    script({"batch_ms": 4_000})
-    request_id = await submit(house, "nightly", limits={"deadline": "3s"})
-    reply = await ends(house, request_id)
-    assert reply["status"] == "expired"
-    assert await attempts(house, request_id) == [("bulk", AttemptState.HELD, None)]
-    assert await recorded(house, request_id) > 0
+    with batches_held():
+        request_id = await submit(house, "nightly", limits={"deadline": "10s"})
+        reply = await ends(house, request_id)
+        assert reply["status"] == "expired"
+        assert await attempts(house, request_id) == [("bulk", AttemptState.HELD, None)]
+        assert await recorded(house, request_id) > 0
     await quiet(house, "bulk")
     assert await attempts(house, request_id) == [("bulk", AttemptState.SETTLED, Outcome.OK)]
     assert await recorded(house, request_id) == billed(house)
@@ -203,35 +197,41 @@ async def test_only_what_is_marked_batch_goes_through_a_batch(house: House) -> N
     assert [entry["batch"] for entry in house.simulator.bill()["entries"]] == [False, False]
 
 
-async def test_a_run_of_batches_that_is_gone_is_started_by_whoever_asks_next(house: House, script: Script) -> None:
-    script({"batch_ms": 300, "times": 2})
-    first = await submit(house, "nightly")
-    await until_sent(house, first)
-    await house.client.get_workflow_handle(f"batch.{house.settings.engine.task_queue}.bulk").terminate()
-    second = await submit(house, "nightly", "What is due then?")
+async def test_a_run_of_batches_that_is_gone_is_started_by_whoever_asks_next(house: House) -> None:
+    with batches_held():
+        first = await submit(house, "nightly")
+        await until_sent(house, first)
+        await house.client.get_workflow_handle(f"batch.{house.settings.engine.task_queue}.bulk").terminate()
+        second = await submit(house, "nightly", "What is due then?")
+        await until_sent(house, second)
     assert [(await ends(house, request_id))["status"] for request_id in (first, second)] == ["completed"] * 2
     assert len(house.simulator.bill()["entries"]) == 2
 
 
 async def test_the_run_of_batches_starts_over_when_its_history_grows_long(
-    tmp_path_factory: pytest.TempPathFactory,
+    short_history: Client, tmp_path: Path
 ) -> None:
-    async with TemporalServer(port=0, ui=False, dynamic_config=SHORT_HISTORY) as server:
-        client = await Client.connect(server.address, namespace=server.namespace, data_converter=DATA_CONVERTER)
-        often = {"collect": "50ms", "poll": "100ms", "lost_after": "1s"}
-        directory = tmp_path_factory.mktemp("house")
-        async with open_house(directory, client, simulator=Simulator(profile=PRICED), batch=often) as house:
-            house.simulator.script({"batch_ms": 1_500, "times": 2})
+    often = {"collect": "50ms", "poll": "100ms", "lost_after": "1m"}
+    async with open_house(tmp_path, short_history, simulator=Simulator(profile=PRICED), batch=often) as house:
+        batches = house.client.get_workflow_handle(f"batch.{house.settings.engine.task_queue}.bulk")
+        with batches_held():
             asked = [await submit(house, "nightly", f"What is due on day {number}?") for number in range(2)]
-            assert {(await ends(house, request_id))["status"] for request_id in asked} == {"completed"}
-            name = f"batch.{house.settings.engine.task_queue}.bulk"
-            first = (await client.get_workflow_handle(name).fetch_history()).events[0]
-            assert first.workflow_execution_started_event_attributes.continued_execution_run_id
-            assert {(await house.services.ledger.attempts.totals(request_id)).attempts for request_id in asked} == {1}
-            assert EventKind.STEP_FAILED not in {
-                event.kind
-                for request_id in asked
-                for event in (
-                    await client.get_workflow_handle(request_id).query("progress", result_type=Progress)
-                ).events
-            }
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not await is_continued(batches):  # noqa: ASYNC110 - the engine does not tell it
+                    await asyncio.sleep(0.1)
+        assert {(await ends(house, request_id))["status"] for request_id in asked} == {"completed"}
+        assert {(await house.services.ledger.attempts.totals(request_id)).attempts for request_id in asked} == {1}
+        assert EventKind.STEP_FAILED not in {
+            event.kind for request_id in asked for event in (await house.progress(request_id)).events
+        }
+
+
+async def is_continued(handle: WorkflowHandle[object, object]) -> bool:
+    """Whether a workflow's last run has a run before it."""
+    try:
+        (started, *_) = (await handle.fetch_history()).events
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return bool(started.workflow_execution_started_event_attributes.continued_execution_run_id)

@@ -3,21 +3,15 @@
 The engine's own time skipping gives each run a virtual clock; everything else is the house of the other tests.
 """
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
-from cli.temporal_files import DIRECTORY, read_server_files
-from cli.temporal_server import temporal_program
 from holdfast.health import MemoryHealth
 from tests.house import AGENTS, House, open_house
 
@@ -28,23 +22,6 @@ TIMER_FIRED = EventType.EVENT_TYPE_TIMER_FIRED
 ACTIVITY_SCHEDULED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
 
 _HELD = 'deployments = ["sim"]\nprompt = "plain.md"\nrecall = false\n[approval]\napprovers = ["ann"]\nwithin = "4h"\n'
-
-
-@pytest.fixture(scope="module")
-async def skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """The development server of `temporal-dev/` with time skipping."""
-    files = read_server_files(DIRECTORY)
-    arguments = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
-    for key, value in files.dynamic_config.items():
-        arguments += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
-    for name, kind in files.search_attributes.items():
-        arguments += ["--search-attribute", f"{name}={kind}"]
-    async with await WorkflowEnvironment.start_time_skipping_v2(
-        dev_server_existing_path=str(temporal_program()),
-        dev_server_extra_args=arguments,
-        dev_server_startup_timeout=timedelta(seconds=30),
-    ) as environment:
-        yield environment
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +37,7 @@ async def shared_house(skipping: WorkflowEnvironment, tmp_path_factory: pytest.T
 
 async def ended(house: House, request_id: str) -> dict[str, Any]:
     """Wait for the end, over hours that pass by themselves as soon as nothing is under way."""
-    handle = house.client.get_workflow_handle(request_id)
-    async with asyncio.timeout(60):
-        with suppress(WorkflowFailureError):
-            await handle.result()
+    await house.ended(request_id)
     return await house.show(request_id)
 
 

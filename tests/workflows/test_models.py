@@ -92,7 +92,7 @@ async def test_a_used_up_budget_denies_with_its_name_and_remedy(house: House) ->
     reply = await house.http.post(
         "/v1/requests", params={"wait": 30}, json={"agent": "plain", "input": "Hi"}, headers={"X-Holdfast-User": "poor"}
     )
-    document = reply.json()
+    document = await house.show(reply.json()["id"])
     assert document["status"] == "denied"
     assert "poor" in document["reason"]
     assert "holdfast budget" in document["reason"]
@@ -111,7 +111,7 @@ async def test_a_budget_that_degrades_sends_the_request_to_a_cheaper_deployment(
         json={"agent": "frugal", "input": "Hi"},
         headers={"X-Holdfast-User": "thrifty"},
     )
-    document = reply.json()
+    document = await house.show(reply.json()["id"])
     assert document["status"] == "completed", document
     assert document["deployment"] == "extractive"
 
@@ -125,7 +125,7 @@ async def test_a_person_may_let_a_request_go_past_a_budget(house: House) -> None
         json={"agent": "asking", "input": "Hi"},
         headers={"X-Holdfast-User": "asker"},
     )
-    waiting = reply.json()
+    waiting = await house.show(reply.json()["id"])
     assert waiting["status"] == "waiting", waiting
     edited = await house.decide(waiting["id"], "edit", by="boss", payload="Ask less.")
     assert edited.json()["code"] == "no_edit"
@@ -145,7 +145,7 @@ async def test_a_person_may_hold_a_request_to_its_budget(house: House) -> None:
         json={"agent": "asking", "input": "Hi"},
         headers={"X-Holdfast-User": "asker2"},
     )
-    waiting = reply.json()
+    waiting = await house.show(reply.json()["id"])
     await house.decide(waiting["id"], "reject", by="boss", reason="not today")
     done = await house.show(waiting["id"])
     assert done["status"] == "denied"

@@ -16,6 +16,7 @@ from worker import workflow_runner
 from workflows.batches import BatchWorkflow
 from workflows.connection import DATA_CONVERTER
 from workflows.ingest import IngestWorkflow
+from workflows.notifications import NotificationWorkflow
 from workflows.request import BUGS, RequestWorkflow
 
 RUNNERS = {"sandboxed": SandboxedWorkflowRunner(), "as tests": workflow_runner(sandbox=True), "as production": None}
@@ -31,17 +32,28 @@ PATHS = {
     "broken",
     "cancel",
     "cancel_waiting",
+    "chain",
+    "condition",
+    "condition_unmet",
     "deny",
     "documents",
     "edit",
+    "escalated",
     "expire",
     "fail",
     "fallback",
     "ingest",
     "invalid",
     "nonsense",
+    "notification",
+    "notified",
+    "notified_cancel",
     "plain",
     "private",
+    "quorum",
+    "quorum_cancel",
+    "quorum_edit",
+    "quorum_reject",
     "recall",
     "refuse",
     "reject",
@@ -50,8 +62,24 @@ PATHS = {
     "signal",
     "start_over_1",
     "start_over_2",
+    "start_over_tools_1",
+    "start_over_tools_2",
+    "team",
+    "team_cancel",
+    "team_delegate",
+    "team_delegate_cancel",
+    "team_held",
     "timeout",
     "timeout_approve",
+    "tool_approve",
+    "tool_cancel",
+    "tool_edit",
+    "tool_reject",
+    "tools",
+    "tools_cancel",
+    "tools_repaired",
+    "tools_repeated",
+    "tools_tainted",
     "undelivered",
     "wait",
 }
@@ -61,7 +89,7 @@ PATHS = {
 def replayer(runner: WorkflowRunner | None = None, *, traced: bool = False) -> Replayer:
     """A replayer of the shipped workflows."""
     return Replayer(
-        workflows=[RequestWorkflow, IngestWorkflow, BatchWorkflow],
+        workflows=[RequestWorkflow, IngestWorkflow, BatchWorkflow, NotificationWorkflow],
         data_converter=DATA_CONVERTER,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
         interceptors=[TracingInterceptor()] if traced else [],
@@ -169,7 +197,7 @@ class ForgetsTheDeadline(RequestWorkflow):
         return await super().run(run)
 
     async def _ask(self, content: ContentRef) -> loop.LoopTick:
-        self._open(content, "output")
+        self._open(self._about_output(content))
         await workflow.wait_condition(lambda: self._desk.verdict is not None)
         return loop.Approved(content)
 
