@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # More options for installing torch, e.g. `make install TORCH_PIP_ARGS="--index-url <index with the CPU build>"`.
 TORCH_PIP_ARGS ?=
+# Processes that share the test files. Most tests wait for servers and for processes that they killed.
+TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -13,7 +15,7 @@ run: install
 	$(BIN)/holdfast dev
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: install
 	$(BIN)/ruff check

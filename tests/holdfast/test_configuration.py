@@ -82,7 +82,7 @@ BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     ),
     "no model": (
         {"models.toml": MODELS.replace('model = "m"', "")},
-        ["models.toml", "`deployments.local.model`", "required"],
+        ["models.toml", "`deployments.local.model`", "is missing; add it"],
     ),
     "a URL without a scheme": (
         {"models.toml": '[deployments.local]\nprovider = "openai"\nmodel = "m"\nbase_url = "api.example.org"\n'},
@@ -94,7 +94,7 @@ BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     ),
     "half a price": (
         {"models.toml": MODELS + 'price = { input = "1" }\n'},
-        ["models.toml", "`deployments.local.price.output`", "required"],
+        ["models.toml", "`deployments.local.price.output`", "is missing; add it"],
     ),
     "a duration without a unit": (
         {"models.toml": MODELS + "timeouts = { total = 90 }\n"},
@@ -125,13 +125,13 @@ BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     ),
     "no deployments": (
         {"agents/docs.toml": AGENT.replace('["local"]', "[]")},
-        ["docs.toml", "`deployments`", "at least 1"],
+        ["docs.toml", "`deployments`", "name at least one"],
     ),
     "missing prompt": (
         {"agents/docs.toml": AGENT.replace("docs.md", "dosc.md")},
         ["docs.toml", "`prompt`", "dosc.md", "does not exist"],
     ),
-    "no prompt": ({"agents/docs.toml": 'deployments = ["local"]\n'}, ["docs.toml", "`prompt`", "required"]),
+    "no prompt": ({"agents/docs.toml": 'deployments = ["local"]\n'}, ["docs.toml", "`prompt`", "is missing; add it"]),
     "an empty prompt name": ({"agents/docs.toml": AGENT.replace("docs.md", "")}, ["docs.toml", "`prompt`", "file in"]),
     "a prompt that is a directory": (
         {"agents/docs.toml": AGENT.replace("docs.md", "more"), "prompts/more/x.md": "x"},
@@ -163,7 +163,7 @@ BAD: dict[str, tuple[dict[str, str | bytes | None], list[str]]] = {
     ),
     "nobody may approve": (
         {"agents/docs.toml": AGENT + "[approval]\napprovers = []\n"},
-        ["docs.toml", "`approval.approvers`", "at least 1"],
+        ["docs.toml", "`approval.approvers`", "name at least one"],
     ),
     "an approval that defaults to something else": (
         {"agents/docs.toml": AGENT + '[approval]\napprovers = ["ann"]\ndefault = "escalate"\n'},
