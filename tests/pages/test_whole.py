@@ -175,7 +175,7 @@ async def test_a_late_click_is_told_who_was_faster(served: Served, browser: Brow
         problem = shown.page.locator(".decide .problem")
         await expect(problem).to_be_visible()
         await shown.page.keyboard.press("Escape")
-        await expect(shown.page.locator("article.settled")).to_contain_text("bob decided")
+        await expect(shown.page.locator("article.settled")).to_contain_text("bob approved the answer")
 
 
 async def test_a_reply_is_read_while_it_is_written(served: Served, browser: Browser) -> None:

@@ -95,4 +95,4 @@ async def test_a_decision_that_is_repeated_after_the_end_gets_its_receipt_too(ho
     again = await decide(house, request_id, "ann", "k", content)
     assert (again.status_code, again.json()) == (200, first.json())
     other = await decide(house, request_id, "bob", "k", content)
-    assert (other.status_code, other.json()["code"]) == (409, "not_open")
+    assert (other.status_code, other.json()["code"]) == (409, "already_decided")
